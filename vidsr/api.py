@@ -1,0 +1,185 @@
+"""The Python interface: the same code that the command runs."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from threading import Event
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidsr import job, models
+from vidsr.backends.base import Engine, Precision, Slot
+from vidsr.color import RGB, ColorTags
+from vidsr.events import Observer, Report
+from vidsr.frame import Frame, FrameLayout
+
+__all__ = ["Upscaler", "frames", "upscale"]
+
+_PathLike = str | os.PathLike[str]
+_Seconds = int | float | Fraction | None
+_KEPT_ENGINES = 4
+
+
+def upscale(
+    src: _PathLike,
+    dst: _PathLike,
+    *,
+    scale: int | None = None,
+    model: str = models.DEFAULT,
+    backend: str = "auto",
+    precision: Precision = "auto",
+    device: str = "auto",
+    memory_bytes: int | None = None,
+    start: _Seconds = None,
+    end: _Seconds = None,
+    encoder: str | None = None,
+    crf: float | None = None,
+    preset: str | None = None,
+    encoder_options: Mapping[str, str] | None = None,
+    pix_fmt: str | None = None,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+    stop: Event | None = None,
+) -> Report:
+    """Enlarges the video in `src` and writes `dst`, everything else in the file copied.
+
+    scale: must be the model's; None takes it from there. start, end: seconds from the beginning of the file.
+    observer: called in this thread with the events of `vidsr.events`. stop: set it from anywhere to end early; what
+    is done by then is kept as `NAME.partial.SUFFIX`.
+
+    Raises a `VidsrError` that says in one line what to do; nothing is left under `dst` then.
+    """
+    settings = job.Settings(
+        scale=scale,
+        model=model,
+        backend=backend,
+        precision=precision,
+        device=device,
+        memory_bytes=memory_bytes,
+        start=_fraction(start),
+        end=_fraction(end),
+        encoder=encoder,
+        crf=crf,
+        preset=preset,
+        encoder_options=dict(encoder_options or {}),
+        pix_fmt=pix_fmt,
+        overwrite=overwrite,
+    )
+    resolved = job.resolve(Path(src), Path(dst), settings)
+    return job.run(resolved, observer=observer or (lambda event: None), stop=stop or Event(), cancel=Event())
+
+
+def frames(
+    src: _PathLike,
+    *,
+    scale: int | None = None,
+    model: str = models.DEFAULT,
+    backend: str = "auto",
+    precision: Precision = "auto",
+    device: str = "auto",
+    memory_bytes: int | None = None,
+    start: _Seconds = None,
+    end: _Seconds = None,
+    pix_fmt: str | None = None,
+) -> Iterator[Frame]:
+    """The enlarged frames of `src` in order, with their times.
+
+    Planes are uint8|uint16 [H, W] in the source's own format, or in `pix_fmt` ("gbrp" for planar RGB). They are the
+    caller's to keep. Closing the iterator ends all work. Raises a `VidsrError`, at the latest with the first frame.
+    """
+    settings = job.Settings(
+        scale=scale,
+        model=model,
+        backend=backend,
+        precision=precision,
+        device=device,
+        memory_bytes=memory_bytes,
+        start=_fraction(start),
+        end=_fraction(end),
+        pix_fmt=pix_fmt,
+    )
+    return job.stream(Path(src), settings)
+
+
+def _fraction(seconds: _Seconds) -> Fraction | None:
+    return None if seconds is None else Fraction(seconds).limit_denominator(1_000_000)
+
+
+class Upscaler:
+    """A model for pictures in memory.
+
+    Keeps an engine for each of the last few picture sizes. Not for use from two threads at once.
+    """
+
+    def __init__(
+        self,
+        model: str = models.DEFAULT,
+        *,
+        backend: str = "auto",
+        precision: Precision = "auto",
+        device: str = "auto",
+        memory_bytes: int | None = None,
+    ) -> None:
+        self._model = models.load(model)
+        self._settings = job.Settings(
+            model=model, backend=backend, precision=precision, device=device, memory_bytes=memory_bytes
+        )
+        self._engines: OrderedDict[FrameLayout, tuple[Engine, Slot]] = OrderedDict()
+
+    @property
+    def scale(self) -> int:
+        return self._model.scale
+
+    def __call__(self, image: NDArray[Any]) -> NDArray[Any]:
+        """RGB uint8|uint16 [H, W, 3], full range -> the same dtype, [scale*H, scale*W, 3].
+
+        Raises ValueError for another shape or dtype.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"expected uint8 or uint16 [H, W, 3], got {image.dtype} {list(image.shape)}")
+        bits = 8 if image.dtype == np.uint8 else 16
+        layout = FrameLayout(family="rgb", bits=bits, height=image.shape[0], width=image.shape[1])
+        engine, slot = self._engine(layout)
+        for plane, channel in zip(slot.input, (1, 2, 0), strict=True):
+            np.copyto(plane, image[:, :, channel])
+        engine.submit(slot)
+        engine.wait(slot)
+        green, blue, red = slot.output
+        return np.stack([red, green, blue], axis=2)
+
+    def close(self) -> None:
+        """Frees the engines; the next call makes new ones."""
+        while self._engines:
+            self._engines.popitem()[1][0].close()
+
+    def __enter__(self) -> Upscaler:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _engine(self, layout: FrameLayout) -> tuple[Engine, Slot]:
+        if layout in self._engines:
+            self._engines.move_to_end(layout)
+            return self._engines[layout]
+        scale = self._model.scale
+        target = FrameLayout(
+            family="rgb", bits=layout.bits, height=layout.height * scale, width=layout.width * scale
+        )
+        engine = job.plan_engine(self._settings, self._model, layout, target).open()
+        (slot,) = engine.slots(1)
+        tags = ColorTags(matrix=RGB, full_range=True)
+        slot.convert(job.Conversions(layout, target, tags)(tags))
+        self._engines[layout] = (engine, slot)
+        if len(self._engines) > _KEPT_ENGINES:
+            self._engines.popitem(last=False)[1][0].close()
+        return engine, slot

@@ -1,0 +1,96 @@
+"""The seam between the pipeline and whatever runs a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidsr.color import Conversion
+from vidsr.frame import FrameLayout, Plane
+from vidsr.models import Model
+
+__all__ = ["Backend", "Engine", "EngineOptions", "Precision", "Slot"]
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """Reusable planes for one frame in flight, allocated by the engine where its device reaches them fastest.
+
+    input, output: `uint8|uint16 [H, W]` each, as the engine's `source` and `target` layouts say.
+    rgb_from_codes, codes_from_rgb: float32 [3, 4], see `vidsr.color.Conversion`.
+    handle: the engine's own.
+    """
+
+    input: tuple[Plane, ...]
+    output: tuple[Plane, ...]
+    rgb_from_codes: NDArray[np.float32]
+    codes_from_rgb: NDArray[np.float32]
+    handle: Any = None
+
+    @classmethod
+    def allocate(cls, source: FrameLayout, target: FrameLayout) -> Slot:
+        """A slot in ordinary memory."""
+        return cls(source.allocate(), target.allocate(), np.zeros((3, 4), np.float32), np.zeros((3, 4), np.float32))
+
+    def convert(self, conversion: Conversion) -> None:
+        """Sets the colour conversion of the frame that lies in `input`."""
+        np.copyto(self.rgb_from_codes, conversion.rgb_from_codes)
+        np.copyto(self.codes_from_rgb, conversion.codes_from_rgb)
+
+
+class Engine(Protocol):
+    """A model made runnable for one frame layout: planes in, planes `scale` times larger out.
+
+    Passive: starts no thread of its own, belongs to the thread that made it, and is closed there.
+    """
+
+    source: FrameLayout
+    target: FrameLayout
+    description: str
+    """What really runs, for people: library, device, precision."""
+
+    def slots(self, count: int) -> Sequence[Slot]:
+        """`count` fresh slots; they live as long as the engine."""
+
+    def submit(self, slot: Slot) -> None:
+        """Starts on `slot.input` and returns; the slot is the engine's until `wait` returns."""
+
+    def wait(self, slot: Slot) -> None:
+        """Returns when `slot.output` holds the result of the last `submit`. Releases the GIL while waiting."""
+
+    def close(self) -> None:
+        """Frees everything; calling it twice is harmless."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """What a person may choose about an engine.
+
+    device: the backend's own name for one, or "auto". cache: folder for compiled models, None for no cache.
+    """
+
+    device: str = "auto"
+    precision: Precision = "auto"
+    cache: Path | None = None
+
+
+class Backend(Protocol):
+    """A library that makes engines."""
+
+    name: str
+
+    def lack(self) -> str | None:
+        """None when usable here, else what is missing and the command that installs it."""
+
+    def precision(self, options: EngineOptions) -> Precision:
+        """What `options.precision` comes to on that device, never "auto". Raises BackendError if it cannot be had."""
+
+    def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
+        """Makes an engine; may compile for seconds. Raises BackendError."""

@@ -1,0 +1,88 @@
+"""ONNX Runtime: its CPU provider, and CUDA, DirectML or CoreML where the installed build has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import numpy as np
+
+from vidsr.backends.base import Engine, EngineOptions, Precision, Slot
+from vidsr.errors import BackendError
+from vidsr.frame import FrameLayout
+from vidsr.graph import CODES_FROM_RGB, RGB_FROM_CODES, compose, plane_names
+from vidsr.models import Model
+
+__all__ = ["BACKEND"]
+
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+}
+
+
+class OnnxRuntimeEngine:
+    """Runs inside `wait`: the session has its own thread pool and nothing to gain from a second frame."""
+
+    def __init__(self, model: Model, source: FrameLayout, target: FrameLayout, provider: str) -> None:
+        import onnxruntime
+
+        self.source, self.target = source, target
+        self.description = f"ONNX Runtime {provider.removesuffix('ExecutionProvider')}, FP32"
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 3
+        # Provider libraries raise exceptions of many unrelated classes; each means that it cannot run the graph.
+        try:
+            self._session = onnxruntime.InferenceSession(
+                compose(model.proto, source, target).SerializeToString(), settings, providers=[provider]
+            )
+        except Exception as error:
+            raise BackendError(f"ONNX Runtime cannot run {model.name}: {str(error).strip().splitlines()[0]}") from error
+        if provider not in self._session.get_providers():
+            raise BackendError(f"ONNX Runtime could not start {provider}; its driver or libraries are missing")
+
+    def slots(self, count: int) -> Sequence[Slot]:
+        return [Slot.allocate(self.source, self.target) for _ in range(count)]
+
+    def submit(self, slot: Slot) -> None:
+        feed: dict[str, np.ndarray] = dict(zip(plane_names("in", self.source), slot.input, strict=True))
+        feed[RGB_FROM_CODES], feed[CODES_FROM_RGB] = slot.rgb_from_codes, slot.codes_from_rgb
+        slot.handle = feed
+
+    def wait(self, slot: Slot) -> None:
+        for plane, result in zip(slot.output, self._session.run(None, slot.handle), strict=True):
+            np.copyto(plane, result)
+
+    def close(self) -> None:
+        self._session = None
+
+
+class OnnxRuntimeBackend:
+    name = "onnxruntime"
+
+    def lack(self) -> str | None:
+        return None if find_spec("onnxruntime") else "ONNX Runtime is not installed (pip install 'vidsr[onnxruntime]')"
+
+    def precision(self, options: EngineOptions) -> Precision:
+        if options.precision not in ("auto", "fp32"):
+            raise BackendError(f"--precision {options.precision}: onnxruntime runs fp32 here; leave it at auto")
+        return "fp32"
+
+    def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
+        import onnxruntime
+
+        self.precision(options)
+        name = "cpu" if options.device == "auto" else options.device
+        provider = _PROVIDERS.get(name.lower(), name)
+        available = onnxruntime.get_available_providers()
+        if provider not in available:
+            known = {value: key for key, value in _PROVIDERS.items()}
+            raise BackendError(
+                f"--device {options.device}: this ONNX Runtime has only {', '.join(known.get(p, p) for p in available)}"
+            )
+        return OnnxRuntimeEngine(model, source, target, provider)
+
+
+BACKEND = OnnxRuntimeBackend()

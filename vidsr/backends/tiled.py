@@ -1,0 +1,189 @@
+"""Frames too large for the memory budget: an engine that runs another one tile by tile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from vidsr.backends.base import Engine, Slot
+from vidsr.errors import MemoryBudgetError
+from vidsr.frame import FrameLayout
+from vidsr.models import Model
+
+__all__ = ["TiledEngine", "halo_of", "tile_size"]
+
+_MIN_INSIDE = 16
+# The chroma filters around the model reach two chroma samples up and, on the finer grid behind it, four luma ones down.
+_CHROMA_REACH = 4
+_OVERHEAD = 1.35
+"""What an engine needs beyond the tensors alive at once: weights, work space, its copies of the planes (measured)."""
+
+
+def halo_of(model: Model, source: FrameLayout) -> int | None:
+    """Pixels around a tile that make its inside exact, a multiple of the chroma factors; None if there is no such."""
+    if model.radius is None:
+        return None
+    reach = model.radius + _CHROMA_REACH * max(source.chroma)
+    step = math.lcm(*source.chroma)
+    return -(-reach // step) * step
+
+
+def frame_bytes(model: Model, source: FrameLayout, target: FrameLayout, item_bytes: int) -> float:
+    """Estimated memory for one inference of a whole frame. item_bytes: of one activation, 4 in FP32."""
+    activations = source.height * source.width * model.activation_bytes * item_bytes / 4
+    # Head and tail work in FP32: three channels in, three channels and one plane out.
+    edges = 4.0 * (3 * source.height * source.width + 5 * target.height * target.width)
+    return _OVERHEAD * (activations + edges)
+
+
+def tile_size(
+    model: Model, source: FrameLayout, target: FrameLayout, *, item_bytes: int, budget_bytes: int
+) -> tuple[int, int] | None:
+    """(height, width) of tiles that fit the budget, halo included; None if whole frames do.
+
+    Raises MemoryBudgetError if not even small tiles fit, or if this model cannot be cut.
+    """
+    whole = frame_bytes(model, source, target, item_bytes)
+    if whole <= budget_bytes:
+        return None
+    size = f"{source.width}x{source.height}"
+    halo = halo_of(model, source)
+    if halo is None:
+        raise MemoryBudgetError(
+            f"{size} frames need about {whole / 2**30:.1f} GiB with {model.name}, which looks at the whole picture and "
+            f"cannot work in tiles: raise --memory (now {budget_bytes / 2**30:.1f} GiB)"
+        )
+    step = math.lcm(*source.chroma)
+    rows = columns = 1
+    while True:
+        height = _tile_length(source.height, rows, halo, step)
+        width = _tile_length(source.width, columns, halo, step)
+        tile = replace(source, height=height, width=width)
+        if frame_bytes(model, tile, _scaled(target, source, height, width), item_bytes) <= budget_bytes:
+            return height, width
+        if height - 2 * halo >= width - 2 * halo:
+            rows += 1
+        else:
+            columns += 1
+        if source.height < rows * _MIN_INSIDE and source.width < columns * _MIN_INSIDE or rows * columns > 65536:
+            raise MemoryBudgetError(
+                f"--memory {budget_bytes / 2**20:.0f}M is too little for {model.name}: "
+                f"{whole / 2**20:.0f}M would hold whole {size} frames"
+            )
+
+
+def _tile_length(length: int, count: int, halo: int, step: int) -> int:
+    """Length of `count` equal tiles with their halo, such that a tile can end with the frame on a whole chroma sample."""
+    if count == 1:
+        return length
+    wanted = -(-length // count) + 2 * halo + step
+    return min(length, wanted + (length - wanted) % step)
+
+
+def _scaled(target: FrameLayout, source: FrameLayout, height: int, width: int) -> FrameLayout:
+    scale = target.height // source.height
+    return replace(target, height=height * scale, width=width * scale)
+
+
+class TiledEngine:
+    """Cuts frames into overlapping tiles of one size and keeps each tile's exact inside.
+
+    Tiles at the border end with the frame, so that the model sees the true border; the result equals that of whole
+    frames but for the rounding of the engine underneath.
+    """
+
+    def __init__(
+        self,
+        open_inner: Callable[[FrameLayout, FrameLayout], Engine],
+        source: FrameLayout,
+        target: FrameLayout,
+        *,
+        tile: tuple[int, int],
+        halo: int,
+    ) -> None:
+        self.source, self.target = source, target
+        self._scale = target.height // source.height
+        height, width = min(tile[0], source.height), min(tile[1], source.width)
+        self._tile = replace(source, height=height, width=width)
+        self._inner = open_inner(self._tile, _scaled(target, source, height, width))
+        self.description = f"{self._inner.description}, in tiles of {width}x{height}"
+        step_y, step_x = source.chroma
+        self._spans = [
+            (rows, columns)
+            for rows in _spans(source.height, height, halo, step_y)
+            for columns in _spans(source.width, width, halo, step_x)
+        ]
+        self._work = list(self._inner.slots(2))
+
+    def slots(self, count: int) -> Sequence[Slot]:
+        return [Slot.allocate(self.source, self.target) for _ in range(count)]
+
+    def submit(self, slot: Slot) -> None:
+        slot.handle = True
+
+    def wait(self, slot: Slot) -> None:
+        """Runs all tiles, cutting out the next while one is on the device."""
+        busy: tuple[Slot, _Span, _Span] | None = None
+        for index, (rows, columns) in enumerate(self._spans):
+            work = self._work[index % 2]
+            self._cut(slot, work, rows, columns)
+            if busy is not None:
+                self._inner.wait(busy[0])
+            self._inner.submit(work)
+            if busy is not None:
+                self._paste(*busy, slot)
+            busy = (work, rows, columns)
+        if busy is not None:
+            self._inner.wait(busy[0])
+            self._paste(*busy, slot)
+
+    def close(self) -> None:
+        self._work.clear()
+        self._inner.close()
+
+    def _cut(self, slot: Slot, work: Slot, rows: _Span, columns: _Span) -> None:
+        work.rgb_from_codes[:] = slot.rgb_from_codes
+        work.codes_from_rgb[:] = slot.codes_from_rgb
+        for plane, part, (down, right) in zip(slot.input, work.input, _factors(self.source), strict=True):
+            top, left = rows[0] // down, columns[0] // right
+            np.copyto(part, plane[top : top + part.shape[0], left : left + part.shape[1]])
+
+    def _paste(self, work: Slot, rows: _Span, columns: _Span, slot: Slot) -> None:
+        for plane, part, (down, right) in zip(slot.output, work.output, _factors(self.target), strict=True):
+            y, x = _inside(rows, self._scale, down, plane.shape[0]), _inside(columns, self._scale, right, plane.shape[1])
+            plane[y[1], x[1]] = part[y[0], x[0]]
+
+
+_Span = tuple[int, int, int]
+"""Where a tile begins, and from where to where its inside is kept: all in frame coordinates of the source."""
+
+
+def _factors(layout: FrameLayout) -> Iterator[tuple[int, int]]:
+    for index in range(len(layout.shapes)):
+        yield layout.chroma if index else (1, 1)
+
+
+def _spans(length: int, tile: int, halo: int, step: int) -> list[_Span]:
+    """Tiles along one axis: begins are multiples of `step`, insides join without gap or overlap.
+
+    length - tile and halo are multiples of step.
+    """
+    spans: list[_Span] = []
+    done = 0
+    while done < length:
+        begin = min(max(0, done - halo), length - tile)
+        finish = length if begin + tile == length else (begin + tile - halo) // step * step
+        spans.append((begin, done, finish))
+        done = finish
+    return spans
+
+
+def _inside(span: _Span, scale: int, factor: int, limit: int) -> tuple[slice, slice]:
+    """(slice in the tile's plane, slice in the frame's plane) of a span's inside."""
+    begin, first, last = (edge * scale for edge in span)
+    first, last = -(-first // factor), min(-(-last // factor), limit)
+    origin = begin // factor
+    return slice(first - origin, last - origin), slice(first, last)

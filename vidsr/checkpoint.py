@@ -1,0 +1,153 @@
+"""Turns published checkpoints into models."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from vidsr import models, networks
+from vidsr.errors import ModelError, OutputError, UsageError
+from vidsr.graph import export_model
+from vidsr.networks import State
+
+__all__ = ["import_checkpoint", "read_checkpoint"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """(weights as float32 arrays by key, metadata) of a `.safetensors` or `.pth` file.
+
+    Pickled files are read weights-only: a file that wants to run code is refused. Raises ModelError.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such checkpoint")
+    if path.suffix.lower() == ".safetensors":
+        state, metadata = _safetensors(path)
+    elif path.suffix.lower() in (".pth", ".pt", ".ckpt"):
+        state, metadata = _pickled(path), {}
+    else:
+        raise ModelError(f"{path}: not a checkpoint; vidsr reads .safetensors, .pth, .pt and .ckpt")
+    if not state:
+        raise ModelError(f"{path}: holds no weights")
+    return state, metadata
+
+
+def _safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    networks.need_torch()
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as opened:
+            state = {key: opened.get_tensor(key).float().numpy() for key in opened.keys()}  # noqa: SIM118 - not a dict
+            return state, dict(opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({str(error).splitlines()[0]})") from error
+
+
+def _pickled(path: Path) -> dict[str, Any]:
+    networks.need_torch()
+    import pickle
+
+    import torch
+
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(f"{path}: wants to run code when loaded, or is damaged; refused") from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise ModelError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0] if str(error) else 'empty'})") from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{path}: holds a {type(content).__name__}, not weights by name")
+    return {
+        key.removeprefix("module."): value.float().numpy()
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, torch.Tensor)
+    }
+
+
+def import_checkpoint(
+    path: Path, name: str, *, license: str = "", overwrite: bool = False, folder: Path | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:  # fmt: skip
+    """Writes a checkpoint as the model `name` into `folder` (by default the user's) and returns its path.
+
+    metadata: added to what the checkpoint itself says, and to what is written into the model.
+    Raises ModelError for what is not a known network, UsageError for an unusable name, OutputError.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"--name {name}: use letters, digits, dots, dashes and underscores")
+    folder = folder or models.user_folder()
+    target = folder / f"{name}.onnx"
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists already: add -y to replace it, or choose another --name")
+    state, stated = read_checkpoint(path)
+    stated = {**stated, **(metadata or {})}
+    network = _recognised(state, path)
+    try:
+        model = _model(network, network.fuse(state), stated, name, license)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(target.name + ".part")
+    try:
+        onnx.save(model, temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _recognised(state: State, path: Path) -> Any:
+    for name in networks.MODULES:
+        network = networks.load(name)
+        if network.recognise(frozenset(state)):
+            return network
+    family = next((label for mark, label in _OTHERS.items() if any(mark in key for key in state)), "an unknown network")
+    raise ModelError(f"{path}: holds {family}, which vidsr cannot import; it knows {', '.join(networks.MODULES)}")
+
+
+_OTHERS = {
+    "conv_near.": "SPAN-F (NTIRE 2024 team 24)",
+    "RDB1": "RRDB (ESRGAN)",
+    "rdb1": "RRDB (ESRGAN)",
+    "body.0.rdb": "RRDB (ESRGAN)",
+    "relative_position_bias_table": "a Swin-type transformer",
+    "upsampler.MetaUpsample": "DAT or a MetaUpsample network",
+    "plk.": "ESC",
+    "to_feat": "PLKSR or RealPLKSR",
+}
+"""Key fragments of networks people try, to name what was refused."""
+
+
+def _model(network: Any, state: State, stated: Mapping[str, str], name: str, license: str) -> onnx.ModelProto:
+    config = network.deduce(state, stated)
+    network.build(state, stated)  # refuses missing or misshapen weights with a clear word
+    notes = {
+        "network": network.NAME,
+        "scale": str(config.scale),
+        "channels": str(config.channels),
+        "blocks": str(config.blocks),
+        "radius": str(config.radius),
+        "base": config.base,
+        "img_range": repr(config.img_range),
+        "rgb_mean": ",".join(str(value) for value in config.rgb_mean),
+    }
+    kept = {key: value for key, value in stated.items() if key not in notes and isinstance(value, str)}
+    if license:
+        kept["license"] = license
+    return export_model(lambda build, image: network.export(build, image, state, config), name=name, metadata={**kept, **notes})
+
+

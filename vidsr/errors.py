@@ -1,0 +1,68 @@
+"""Every error vidsr raises on purpose.
+
+    VidsrError                  one line: what is wrong, where, what to do
+    ├── UsageError              an option or argument that cannot be used (exit code 2)
+    ├── InputError              the source cannot be read, or has no video
+    ├── OutputError             the target cannot be written
+    ├── ModelError              a model is unknown, unreadable or does not fit
+    ├── BackendError            a backend is missing or cannot run this model
+    ├── EncoderError            the encoder is missing or refuses its options
+    ├── MemoryBudgetError       not even the smallest tile fits the memory budget
+    └── Cancelled               the run was stopped on request (exit code 130)
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendError",
+    "Cancelled",
+    "EncoderError",
+    "InputError",
+    "MemoryBudgetError",
+    "ModelError",
+    "OutputError",
+    "UsageError",
+    "VidsrError",
+]
+
+
+class VidsrError(Exception):
+    """Base of all deliberate errors. `str(error)` is one line for a person."""
+
+    exit_code = 1
+
+
+class UsageError(VidsrError):
+    """An option or argument that cannot be used as given."""
+
+    exit_code = 2
+
+
+class InputError(VidsrError):
+    """The source cannot be read, or holds no usable video."""
+
+
+class OutputError(VidsrError):
+    """The target cannot be written."""
+
+
+class ModelError(VidsrError):
+    """A model is unknown, unreadable, or does not fit the request."""
+
+
+class BackendError(VidsrError):
+    """A backend is not installed or cannot run this model on this device."""
+
+
+class EncoderError(VidsrError):
+    """The video encoder is missing, or refuses its options or the picture."""
+
+
+class MemoryBudgetError(VidsrError):
+    """Not even the smallest useful tile fits into the memory budget."""
+
+
+class Cancelled(VidsrError):
+    """The run was stopped on request before its end."""
+
+    exit_code = 130

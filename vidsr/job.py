@@ -1,0 +1,369 @@
+"""Jobs: one input to one output with every setting resolved. The one place where the parts meet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from threading import Event
+
+import platformdirs
+
+from vidsr import backends, models
+from vidsr.backends import Backend, Engine, EngineOptions
+from vidsr.backends.base import Precision
+from vidsr.backends.tiled import TiledEngine, halo_of, tile_size
+from vidsr.color import RGB, ColorTags, Conversion, conversion
+from vidsr.errors import InputError, OutputError, UsageError
+from vidsr.events import Report, Observer, Start, Warned
+from vidsr.frame import Frame, FrameLayout, VideoTrack
+from vidsr.media import encoder as encoders
+from vidsr.media.container import Container, TrackPlan, container_of, plan_tracks
+from vidsr.media.encoder import EncoderSettings
+from vidsr.media.pixel import closest, layout_of, native, pixel_format
+from vidsr.media.source import SourceInfo, VideoReader, probe
+from vidsr.models import Model
+from vidsr.pipeline import Pipeline, PipelineSpec, transfer
+from vidsr.sinks.file import FileSink
+
+__all__ = ["Conversions", "EnginePlan", "Job", "Settings", "available_memory", "plan_engine", "resolve", "run", "stream"]
+
+_SLOTS = 4
+_MEMORY_SHARE = 0.4
+_FALLBACK_MEMORY = 4 * 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a user may say about a job; None is "as usual" and ends in `resolve`.
+
+    start, end: seconds from the beginning of the file. memory_bytes: for one frame's inference.
+    """
+
+    scale: int | None = None
+    model: str = models.DEFAULT
+    backend: str = "auto"
+    precision: Precision = "auto"
+    device: str = "auto"
+    memory_bytes: int | None = None
+    start: Fraction | None = None
+    end: Fraction | None = None
+    encoder: str | None = None
+    crf: float | None = None
+    preset: str | None = None
+    encoder_options: Mapping[str, str] = field(default_factory=dict)
+    pix_fmt: str | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnginePlan:
+    """An engine that is decided but not made yet. tile: (height, width) where frames must be cut, else None."""
+
+    model: Model
+    backend: Backend
+    options: EngineOptions
+    source: FrameLayout
+    target: FrameLayout
+    tile: tuple[int, int] | None
+
+    def open(self) -> Engine:
+        """Makes it, in the calling thread."""
+
+        def inner(source: FrameLayout, target: FrameLayout) -> Engine:
+            return self.backend.open(self.model, source, target, self.options)
+
+        if self.tile is None:
+            return inner(self.source, self.target)
+        halo = halo_of(self.model, self.source)
+        assert halo is not None
+        return TiledEngine(inner, self.source, self.target, tile=self.tile, halo=halo)
+
+    def __str__(self) -> str:
+        tiles = f", tiles of {self.tile[1]}x{self.tile[0]}" if self.tile else ""
+        return f"{self.backend.name} {self.options.precision}{tiles}"
+
+
+class Conversions:
+    """Colour conversions by the tags of a frame, for one pair of layouts."""
+
+    def __init__(self, source: FrameLayout, target: FrameLayout, target_tags: ColorTags) -> None:
+        @lru_cache(maxsize=16)
+        def lookup(tags: ColorTags) -> Conversion:
+            inward = tags.resolved(height=source.height, width=source.width, rgb=source.family == "rgb")
+            outward = target_tags.resolved(height=source.height, width=source.width, rgb=target.family == "rgb")
+            return conversion(
+                inward,
+                outward,
+                source_bits=source.bits,
+                target_bits=target.bits,
+                gray_source=source.family == "gray",
+            )
+
+        self._lookup: Callable[[ColorTags], Conversion] = lookup
+
+    def __call__(self, tags: ColorTags) -> Conversion:
+        return self._lookup(tags)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Everything about one run, decided. warnings: what the user should know before it starts."""
+
+    source: SourceInfo
+    path: Path
+    container: Container
+    tracks: tuple[TrackPlan, ...]
+    engine: EnginePlan
+    encoder: EncoderSettings
+    video: VideoTrack
+    start: Fraction | None
+    end: Fraction | None
+    frames: int | None
+    warnings: tuple[str, ...]
+
+
+def available_memory() -> int:
+    """Bytes of memory free for use on this machine, within a container's limit; a guess where it cannot be read."""
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            values = dict(line.split(":", 1) for line in lines)
+        free = int(values["MemAvailable"].split()[0]) * 1024
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+        return min(free, int(limit) - used) if limit.isdigit() else free
+    except (OSError, ValueError, KeyError, AttributeError):
+        return locals().get("free", _FALLBACK_MEMORY)
+
+
+def default_cache() -> Path:
+    """Where compiled models are kept between runs."""
+    return Path(platformdirs.user_cache_dir("vidsr", appauthor=False)) / "compiled"
+
+
+def plan_engine(settings: Settings, model: Model, source: FrameLayout, target: FrameLayout) -> EnginePlan:
+    """Chooses backend, precision and tiles. Raises UsageError, BackendError, MemoryBudgetError."""
+    backend = backends.choose(settings.backend)
+    wanted = EngineOptions(device=settings.device, precision=settings.precision, cache=default_cache())
+    options = replace(wanted, precision=backend.precision(wanted))
+    budget = settings.memory_bytes or int(available_memory() * _MEMORY_SHARE)
+    item = 4 if options.precision == "fp32" else 2
+    tile = tile_size(model, source, target, item_bytes=item, budget_bytes=budget)
+    return EnginePlan(model=model, backend=backend, options=options, source=source, target=target, tile=tile)
+
+
+def _check_paths(source: Path, target: Path, overwrite: bool) -> None:
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder: give the name of the file to write")
+    if not target.parent.is_dir():
+        raise OutputError(f"{target.parent}: no such folder")
+    if target.exists():
+        if source.exists() and target.samefile(source):
+            raise OutputError(f"{target} is the input itself: give another name for the output")
+        if not overwrite:
+            raise OutputError(f"{target} exists already: add -y to replace it, or choose another name")
+    if not os.access(target.parent, os.W_OK):
+        raise OutputError(f"{target.parent}: not allowed to write there")
+
+
+def _check_span(settings: Settings, source: SourceInfo) -> None:
+    duration = source.duration_seconds
+    if settings.start is not None and duration is not None and settings.start >= duration:
+        raise UsageError(f"--start {float(settings.start):g}: the input is only {float(duration):.3f} seconds long")
+    if settings.start is not None and settings.end is not None and settings.end <= settings.start:
+        raise UsageError(f"--end {float(settings.end):g} is not after --start {float(settings.start):g}")
+    if settings.end is not None and settings.end <= 0:
+        raise UsageError("--end must be later than the beginning of the input")
+
+
+def _expected_frames(settings: Settings, source: SourceInfo) -> int | None:
+    frames, duration = source.video.frames, source.duration_seconds
+    if (settings.start is None and settings.end is None) or not frames or not duration:
+        return frames
+    kept = min(settings.end or duration, duration) - (settings.start or 0)
+    return max(1, round(frames * kept / duration))
+
+
+def _choose_model(settings: Settings) -> Model:
+    model = models.load(settings.model)
+    if settings.scale is not None and settings.scale != model.scale:
+        fitting = [path.stem for path in models.installed() if models.load(path.stem).scale == settings.scale]
+        hint = f"models for x{settings.scale}: {', '.join(fitting)}" if fitting else "see `vidsr models`"
+        raise UsageError(f"--scale {settings.scale}: the model {model.name} enlarges {model.scale} times; {hint}")
+    return model
+
+
+def _output_tags(source: SourceInfo, target: FrameLayout) -> ColorTags:
+    """The source's tags as they are, or definite ones where the family changes and a player could not guess."""
+    video = source.video
+    if video.layout.family == target.family:
+        return video.color
+    if target.family == "rgb":
+        return replace(video.color, matrix=RGB, full_range=True)
+    plain = replace(video.color, full_range=video.color.full_range if video.layout.family == "gray" else False)
+    return plain.resolved(height=target.height, width=target.width, rgb=False)
+
+
+def _choose_encoder(
+    settings: Settings, container: Container, wanted: FrameLayout
+) -> tuple[EncoderSettings, FrameLayout]:
+    """The encoder and the layout it gets: the source's own, enlarged, or the closest it takes."""
+    if settings.pix_fmt is not None:
+        if not native(settings.pix_fmt):
+            raise UsageError(f"--pix-fmt {settings.pix_fmt}: choose a planar format such as yuv420p, yuv444p10le, gray, gbrp")
+        wanted = layout_of(settings.pix_fmt, height=wanted.height, width=wanted.width, siting=wanted.siting)
+    name = settings.encoder or container.encoders[8 if wanted.bits == 8 else 16]
+    offered = encoders.formats(name)
+    if settings.encoder is None and container.format == "webm" and pixel_format(wanted) not in offered:
+        name, offered = "libvpx-vp9", encoders.formats("libvpx-vp9")
+    if settings.pix_fmt is not None and offered and pixel_format(wanted) not in offered:
+        raise UsageError(f"--pix-fmt {settings.pix_fmt}: {name} takes {', '.join(f for f in offered if native(f))}")
+    layout = closest(wanted, offered) if offered else wanted
+    if layout is None:
+        raise UsageError(f"--encoder {name}: takes none of the picture formats vidsr makes ({', '.join(offered)})")
+    extra = {**container.encoder_options, **settings.encoder_options}
+    return encoders.settings(name, crf=settings.crf, preset=settings.preset, extra=extra), layout
+
+
+def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
+    """Checks and decides everything that can be known before the run. Raises a VidsrError with one clear line."""
+    container = container_of(target_path)
+    if not source_path.exists():
+        raise InputError(f"{source_path}: no such file")
+    _check_paths(source_path, target_path, settings.overwrite)
+    model = _choose_model(settings)
+    source = probe(source_path)
+    _check_span(settings, source)
+    layout = source.video.layout
+    wanted = replace(layout, height=layout.height * model.scale, width=layout.width * model.scale)
+    encoder, target = _choose_encoder(settings, container, wanted)
+    engine = plan_engine(settings, model, layout, target)
+    matrix = source.video.display_matrix
+    if matrix is not None:
+        # The last row moves the turned picture back into view: in pixels, so it grows with the picture.
+        matrix = (*matrix[:6], matrix[6] * model.scale, matrix[7] * model.scale, matrix[8])
+    video = VideoTrack(
+        layout=target,
+        color=_output_tags(source, target),
+        time_base=source.video.time_base,
+        rate=source.video.rate,
+        sample_aspect_ratio=source.video.sample_aspect_ratio,
+        display_matrix=matrix,
+    )
+    encoders.prove(video, encoder, global_header=container.format not in ("mpegts", "avi", "nut"))
+    tracks = plan_tracks(source, container)
+    return Job(
+        source=source,
+        path=target_path,
+        container=container,
+        tracks=tracks,
+        engine=engine,
+        encoder=encoder,
+        video=video,
+        start=settings.start,
+        end=settings.end,
+        frames=_expected_frames(settings, source),
+        warnings=tuple(_foreseen(source, wanted, target, tracks, container)),
+    )
+
+
+def _foreseen(
+    source: SourceInfo, wanted: FrameLayout, target: FrameLayout, tracks: tuple[TrackPlan, ...], container: Container
+) -> Iterator[str]:
+    """What the output will not hold as the source did."""
+    for plan in tracks:
+        if plan.how is None:
+            yield f"{plan.track} is left out: {plan.reason}"
+    if target != wanted:
+        yield f"the picture is written as {pixel_format(target)} instead of {pixel_format(wanted)}: the encoder has no such format"
+    if source.video.has_alpha:
+        yield "transparency is left out"
+    if source.video.interlaced:
+        yield "the video is interlaced and is enlarged as it is; deinterlace it first for a good result"
+    if source.video.has_hdr_metadata:
+        yield "HDR mastering and light level data are left out; the colour tags are kept"
+    if not container.exact_times and 1000 % source.video.time_base.denominator and container.format in ("matroska", "webm"):
+        yield f"{container.format} keeps times in whole milliseconds, so frame times are rounded to those"
+
+
+def run(job: Job, *, observer: Observer, stop: Event, cancel: Event) -> Report:
+    """Runs a job to its end; `stop` ends it early with a playable part, `cancel` without. Raises a VidsrError."""
+    for warning in job.warnings:
+        observer(Warned(message=warning))
+    observer(_start(job))
+    warnings = list(job.warnings)
+    readers: list[VideoReader] = []
+
+    def open_reader() -> VideoReader:
+        readers.append(VideoReader(job.source, start=job.start, end=job.end))
+        return readers[-1]
+
+    spec = PipelineSpec(
+        open_reader=open_reader,
+        open_engine=job.engine.open,
+        convert=Conversions(job.engine.source, job.engine.target, job.video.color),
+        slots=_SLOTS,
+    )
+    sink = FileSink(job.path, job.source, job.container, job.encoder, job.tracks, start=job.start, end=job.end)
+    totals = transfer(
+        spec, sink, job.video, stop=stop, cancel=cancel, total=job.frames, on_progress=observer,
+        written_bytes=lambda: sink.written_bytes,
+    )  # fmt: skip
+    for note, count in (readers[0].notes if readers else {}).items():
+        warnings.append(f"{note} ({count} times)" if count > 1 else note)
+        observer(Warned(message=warnings[-1]))
+    written = job.path if totals.reached_end else sink.partial
+    done = Report(
+        target=str(written),
+        frames=totals.frames,
+        seconds=totals.seconds,
+        fps=totals.frames / totals.seconds,
+        written_bytes=written.stat().st_size if written.exists() else 0,
+        busy=totals.busy,
+        engine=totals.engine,
+        warnings=tuple(warnings),
+        complete=totals.reached_end,
+    )
+    observer(done)
+    return done
+
+
+def _start(job: Job) -> Start:
+    layout = job.source.video.layout
+    return Start(
+        source=str(job.source.path),
+        target=str(job.path),
+        source_size=(layout.width, layout.height),
+        target_size=(job.video.layout.width, job.video.layout.height),
+        model=job.engine.model.name,
+        engine=str(job.engine),
+        encoder=f"{job.encoder.name} {pixel_format(job.video.layout)}",
+        frames=job.frames,
+    )
+
+
+def stream(source_path: Path, settings: Settings) -> Iterator[Frame]:
+    """Upscaled frames of a file in the source's own layout; planes are the receiver's to keep."""
+    model = _choose_model(settings)
+    source = probe(source_path)
+    _check_span(settings, source)
+    layout = source.video.layout
+    target = replace(layout, height=layout.height * model.scale, width=layout.width * model.scale)
+    if settings.pix_fmt is not None:
+        target = layout_of(settings.pix_fmt, height=target.height, width=target.width, siting=target.siting)
+    engine = plan_engine(settings, model, layout, target)
+    spec = PipelineSpec(
+        open_reader=lambda: VideoReader(source, start=settings.start, end=settings.end),
+        open_engine=engine.open,
+        convert=Conversions(layout, target, _output_tags(source, target)),
+        slots=_SLOTS,
+    )
+    with Pipeline(spec) as pipeline:
+        for frame in pipeline.frames():
+            yield replace(frame, planes=tuple(plane.copy() for plane in frame.planes))
+
+

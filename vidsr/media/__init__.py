@@ -1,0 +1,1 @@
+"""Everything that knows PyAV: reading, writing, containers, encoders, tracks."""

@@ -1,0 +1,156 @@
+"""Tracks that are copied packet by packet, chapters and tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from vidsr.media.container import TrackPlan
+from vidsr.media.source import SourceInfo, open_input
+
+__all__ = ["Passthrough", "container_tags", "stream_tags"]
+
+_CONTAINER_OWN = {"major_brand", "minor_version", "compatible_brands", "encoder"}
+_STATISTICS = {"bps", "duration", "number_of_frames", "number_of_bytes", "encoder"}
+_COVER_NAMES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
+
+
+def container_tags(metadata: dict[str, str]) -> dict[str, str]:
+    """Tags of the file that belong to its content; those that describe the old file are left to the new one."""
+    return {key: value for key, value in metadata.items() if key.lower() not in _CONTAINER_OWN}
+
+
+def stream_tags(metadata: dict[str, str], *, recoded: bool) -> dict[str, str]:
+    """Tags of a track. For the video that is encoded anew, without those that measured the old encoding."""
+    if not recoded:
+        return dict(metadata)
+    return {
+        key: value
+        for key, value in metadata.items()
+        if key.lower() not in _STATISTICS and not key.startswith("_STATISTICS")
+    }
+
+
+class Passthrough:
+    """Copies tracks from a source into an open output, in step with the video.
+
+    It reads the source a second time, on its own, so that a track that lies far ahead of the video in the file never
+    has to be kept in memory. Belongs to the thread that writes.
+
+    start, end: keep packets whose time from the beginning of the file, in seconds, is in [start, end).
+    shift: subtracted from every time, in seconds.
+    """
+
+    def __init__(
+        self, source: SourceInfo, plans: Sequence[TrackPlan], *, start: Fraction | None, end: Fraction | None, shift: Fraction
+    ) -> None:
+        self._input = open_input(source.path)
+        self._plans = [plan for plan in plans if plan.how]
+        self._start = source.start_seconds + start if start else None
+        self._end = source.start_seconds + end if end is not None else None
+        self._shift = shift
+        self._targets: dict[int, Any] = {}
+        self._offsets: dict[int, int] = {}
+        self._packets: Any = None
+        self._held: Any = None
+        self.input = self._input
+
+    def add_streams(self, output: Any, add_video: Any, video_index: int) -> None:
+        """Adds all tracks to `output` in the source's order, calling `add_video` at the video's place."""
+        planned = {plan.track.index: plan for plan in self._plans}
+        for stream in self._input.streams:
+            if stream.index == video_index:
+                add_video()
+            elif stream.index in planned:
+                self._add(output, stream, planned[stream.index])
+        output.metadata.update(container_tags(self._input.metadata))
+        output.set_chapters(self._chapters())
+        streams = [self._input.streams[index] for index in self._targets]
+        self._packets = self._input.demux(streams) if streams else iter(())
+        if streams and self._start is not None:
+            # Audio and subtitles have a key frame everywhere; a second early is early enough.
+            self._input.seek(int((self._start - 1) * av.time_base), backward=True)
+
+    def copy_until(self, seconds: Fraction | None, output: Any) -> None:
+        """Copies what belongs before `seconds` of output time; None copies the rest."""
+        while True:
+            packet = self._held if self._held is not None else self._next()
+            self._held = None
+            if packet is None:
+                return
+            time = packet.dts if packet.dts is not None else packet.pts
+            if seconds is not None and time is not None and time * packet.time_base - self._shift > seconds:
+                self._held = packet
+                return
+            self._move(packet)
+            output.mux(packet)
+
+    def close(self) -> None:
+        self._input.close()
+
+    def _add(self, output: Any, stream: Any, plan: TrackPlan) -> None:
+        if plan.how == "attach":
+            name, mimetype = _COVER_NAMES.get(plan.track.codec, ("cover", "application/octet-stream"))
+            name = stream.metadata.get("filename", name)
+            output.add_attachment(name, stream.metadata.get("mimetype", mimetype), self._cover(stream.index))
+            return
+        copy = output.add_stream_from_template(stream, opaque=True)
+        copy.metadata.update(stream_tags(stream.metadata, recoded=False))
+        copy.disposition = stream.disposition
+        if stream.type != "attachment":
+            self._targets[stream.index] = copy
+            self._offsets[stream.index] = round(self._shift / stream.time_base) if stream.time_base else 0
+
+    def _cover(self, index: int) -> bytes:
+        with open_input_again(self._input) as again:
+            return next(bytes(packet) for packet in again.demux(again.streams[index]) if packet.size)
+
+    def _chapters(self) -> list[Any]:
+        chapters = []
+        for chapter in self._input.chapters():
+            base = chapter["time_base"]
+            begin, finish = chapter["start"] * base, chapter["end"] * base
+            if (self._end is not None and begin >= self._end) or (self._start is not None and finish <= self._start):
+                continue
+            begin, finish = max(begin, self._start or begin), min(finish, self._end or finish)
+            chapters.append(
+                {**chapter, "start": round((begin - self._shift) / base), "end": round((finish - self._shift) / base)}
+            )
+        return chapters
+
+    def _next(self) -> Any:
+        """The next packet to copy, or None. What cannot be read any more ends the copy; the reader reports it."""
+        while True:
+            try:
+                packet = next(self._packets, None)
+            except (av.error.FFmpegError, OSError):
+                return None
+            if packet is None:
+                return None
+            if packet.size and self._wanted(packet):
+                return packet
+
+    def _wanted(self, packet: Any) -> bool:
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is None or (self._start is None and self._end is None):
+            return True
+        if packet.stream.disposition & av.stream.Disposition.attached_pic:
+            return True
+        seconds = time * packet.time_base
+        return (self._start is None or seconds >= self._start) and (self._end is None or seconds < self._end)
+
+    def _move(self, packet: Any) -> None:
+        offset = self._offsets[packet.stream_index]
+        if offset and packet.pts is not None:
+            packet.pts -= offset
+        if offset and packet.dts is not None:
+            packet.dts -= offset
+        packet.stream = self._targets[packet.stream_index]
+
+
+def open_input_again(opened: Any) -> Any:
+    """A second, independent reader of an open file."""
+    return av.open(opened.name, metadata_errors="replace")

@@ -1,0 +1,165 @@
+"""Decode and infer, each in its own thread; whoever iterates over the frames is the third stage."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from threading import Event, Thread
+from types import TracebackType
+from typing import Protocol
+
+from vidsr.backends.base import Engine, Slot
+from vidsr.color import ColorTags, Conversion
+from vidsr.frame import Frame, Plane
+from vidsr.pipeline.channel import Aborted, Channel, Closed
+from vidsr.pipeline.meter import Meter
+
+__all__ = ["Pipeline", "PipelineSpec", "Reader"]
+
+
+class Reader(Protocol):
+    """Fills planes with frames, one after the other; None at the end."""
+
+    def read(self, planes: Sequence[Plane]) -> Frame | None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSpec:
+    """What a pipeline runs. The makers are called inside the threads that use what they make, and closed there.
+
+    slots: frames in flight at most; the bound on memory and the only back-pressure.
+    convert: the colour conversion for a frame with these tags.
+    """
+
+    open_reader: Callable[[], Reader]
+    open_engine: Callable[[], Engine]
+    convert: Callable[[ColorTags], Conversion]
+    slots: int
+
+
+class Pipeline:
+    """Runs a spec while used as a context manager; `frames` gives the results in order.
+
+    The first error of any stage ends the run and is raised from `frames` (later ones become notes on it). Leaving the
+    context, for whatever reason, ends both threads and joins them.
+    """
+
+    def __init__(self, spec: PipelineSpec, *, stop: Event | None = None, meter: Meter | None = None) -> None:
+        self.meter = meter or Meter()
+        self.engine_description = ""
+        self.reached_end = False
+        self._spec = spec
+        self._stop = stop or Event()
+        self._free: Channel[Slot] = Channel()
+        self._ready: Channel[tuple[Slot, Frame]] = Channel()
+        self._finished: Channel[tuple[Slot, Frame]] = Channel()
+        self._error: BaseException | None = None
+        self._threads = [
+            Thread(target=self._guard, args=(self._decode,), name="vidsr-decode"),
+            Thread(target=self._guard, args=(self._infer,), name="vidsr-infer"),
+        ]
+
+    def __enter__(self) -> Pipeline:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.abort()
+        for thread in self._threads:
+            thread.join()
+
+    def frames(self) -> Iterator[Frame]:
+        """Upscaled frames in order. A frame's planes are valid until the next one is asked for."""
+        while True:
+            try:
+                slot, frame = self._finished.get()
+            except Closed:
+                return
+            except Aborted:
+                if self._error is not None:
+                    raise self._error from None
+                return
+            yield frame
+            try:
+                self._free.put(slot)
+            except Aborted:
+                continue  # the next get says why
+
+    def abort(self) -> None:
+        """Gives the run up: all stages end as soon as they can."""
+        for channel in (self._free, self._ready, self._finished):
+            channel.abort()
+
+    def _guard(self, stage: Callable[[], None]) -> None:
+        try:
+            stage()
+        except Aborted:
+            pass
+        except BaseException as error:
+            if self._error is None:
+                self._error = error
+            else:
+                self._error.add_note(f"then, while ending: {error}")
+            self.abort()
+
+    def _decode(self) -> None:
+        reader = self._spec.open_reader()
+        try:
+            while not self._stop.is_set():
+                slot = self._free.get()
+                with self.meter.at("decode"):
+                    frame = reader.read(slot.input)
+                    if frame is None:
+                        self.reached_end = True
+                        break
+                    slot.convert(self._spec.convert(frame.color))
+                self._ready.put((slot, frame))
+        finally:
+            reader.close()
+        self._ready.close()
+
+    def _infer(self) -> None:
+        engine = self._spec.open_engine()
+        pending: deque[tuple[Slot, Frame]] = deque()
+        try:
+            self.engine_description = engine.description
+            slots = engine.slots(self._spec.slots)
+            self.meter.start()
+            for slot in slots:
+                self._free.put(slot)
+            self._infer_all(engine, pending)
+        finally:
+            for slot, _ in pending:
+                engine.wait(slot)
+            engine.close()
+        self._finished.close()
+
+    def _infer_all(self, engine: Engine, pending: deque[tuple[Slot, Frame]]) -> None:
+        begin = 0.0
+        more = True
+        while more or pending:
+            # With work under way take only what is ready; with none, wait for some.
+            try:
+                item = self._ready.get_now() if pending else self._ready.get()
+            except Closed:
+                item, more = None, False
+            if item is not None:
+                begin = begin if pending else time.perf_counter()
+                engine.submit(item[0])
+                pending.append(item)
+                if len(pending) < 2:
+                    continue
+            if pending:
+                slot, frame = pending[0]
+                engine.wait(slot)
+                pending.popleft()
+                self.meter.add("model", begin)
+                begin = time.perf_counter()
+                self._finished.put((slot, replace(frame, planes=slot.output)))

@@ -1,0 +1,118 @@
+"""Runs a pipeline into a sink, with the sink's work in a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event, Thread
+
+from vidsr.errors import Cancelled
+from vidsr.events import Progress, Stage
+from vidsr.frame import VideoTrack
+from vidsr.pipeline.channel import Aborted
+from vidsr.pipeline.meter import Meter
+from vidsr.pipeline.stage import Pipeline, PipelineSpec
+from vidsr.sinks import Sink
+
+__all__ = ["Totals", "transfer"]
+
+_TICK_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What a finished transfer amounts to; see `vidsr.events.Report`."""
+
+    frames: int
+    seconds: float
+    busy: dict[Stage, float]
+    engine: str
+    reached_end: bool
+
+
+def transfer(
+    spec: PipelineSpec,
+    sink: Sink,
+    video: VideoTrack,
+    *,
+    stop: Event,
+    cancel: Event,
+    total: int | None,
+    on_progress: Callable[[Progress], None],
+    written_bytes: Callable[[], int],
+) -> Totals:
+    """Moves every frame of `spec` into `sink`.
+
+    stop: no more frames are read, those on the way are finished. cancel: everything is given up.
+    on_progress: called in the calling thread, a few times a second. Raises the first error of any stage, after all
+        threads have ended and the sink is closed.
+    """
+    meter = Meter()
+    done = Event()
+    state = _State()
+
+    def encode(pipeline: Pipeline) -> None:
+        try:
+            sink.open(video)
+            for frame in pipeline.frames():
+                with meter.at("encode"):
+                    sink.write(frame)
+                state.frames += 1
+            if cancel.is_set():
+                raise Aborted
+            with meter.at("encode"):
+                state.closed = True
+                sink.close("complete" if pipeline.reached_end else "stopped")
+        except Aborted:
+            pass
+        except BaseException as error:
+            state.error = error
+        finally:
+            if not state.closed:
+                try:
+                    sink.close("failed")
+                except BaseException as error:
+                    state.error = state.error or error
+            pipeline.abort()
+            done.set()
+
+    with Pipeline(spec, stop=stop, meter=meter) as pipeline:
+        thread = Thread(target=encode, args=(pipeline,), name="vidsr-encode")
+        thread.start()
+        try:
+            while not done.wait(_TICK_SECONDS):
+                if cancel.is_set():
+                    pipeline.abort()
+                on_progress(_progress(meter, state.frames, total, written_bytes()))
+        finally:
+            if not done.is_set():
+                cancel.set()
+                pipeline.abort()
+            thread.join()
+    if state.error is not None:
+        raise state.error
+    if not state.closed:
+        raise Cancelled("stopped; nothing was written")
+    return Totals(
+        frames=state.frames,
+        seconds=meter.seconds,
+        busy=meter.shares(),
+        engine=pipeline.engine_description,
+        reached_end=pipeline.reached_end,
+    )
+
+
+class _State:
+    """What the sink's thread tells the calling one."""
+
+    frames = 0
+    closed = False
+    error: BaseException | None = None
+
+
+def _progress(meter: Meter, frames: int, total: int | None, written: int) -> Progress:
+    fps, busy = meter.recent(frames)
+    limit = max(busy, key=lambda stage: busy[stage]) if frames else None
+    return Progress(
+        frames=frames, total=total, seconds=meter.seconds, fps=fps, written_bytes=written, busy=busy, limit=limit
+    )

@@ -1,0 +1,175 @@
+"""Writes a video file: encoded frames and the source's other tracks, under the final name only when complete."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import numpy as np
+
+from vidsr.errors import OutputError
+from vidsr.frame import Frame, VideoTrack
+from vidsr.media.container import Container, TrackPlan
+from vidsr.media.encoder import EncoderSettings, configure
+from vidsr.media.passthrough import Passthrough, stream_tags
+from vidsr.media.pixel import pixel_format, planes_of
+from vidsr.media.source import SourceInfo
+from vidsr.sinks import Outcome
+
+__all__ = ["FileSink"]
+
+_MAX_MOVIE_TIMESCALE = 10_000_000
+
+
+class FileSink:
+    """Encodes into `PATH.part` and renames it to `PATH` at the end.
+
+    shift: seconds subtracted from every time, of frames and of copied packets alike.
+    written_bytes: size of the file so far.
+    """
+
+    overrun: Literal["wait", "drop"] = "wait"
+
+    def __init__(
+        self,
+        path: Path,
+        source: SourceInfo,
+        container: Container,
+        encoder: EncoderSettings,
+        tracks: Sequence[TrackPlan],
+        *,
+        start: Fraction | None = None,
+        end: Fraction | None = None,
+    ) -> None:
+        self.path, self.part = path, path.with_name(path.name + ".part")
+        self._source, self._container, self._encoder, self._tracks = source, container, encoder, tracks
+        self._start, self._end = start, end
+        self._output: Any = None
+        self._stream: Any = None
+        self._passthrough: Passthrough | None = None
+        self._video: VideoTrack | None = None
+        self._shift_pts = 0
+        self._begun = False
+
+    @property
+    def partial(self) -> Path:
+        """The name of what is kept of a run that was stopped."""
+        return self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
+
+    @property
+    def written_bytes(self) -> int:
+        try:
+            return self.part.stat().st_size
+        except OSError:
+            return 0
+
+    def open(self, video: VideoTrack) -> None:
+        """Remembers the picture; the file begins with the first frame, whose time a trimmed output starts at."""
+        self._video = video
+
+    def write(self, frame: Frame) -> None:
+        assert self._video is not None
+        if self._output is None:
+            self._begin(self._video, frame)
+        layout = self._video.layout
+        picture = av.VideoFrame(layout.width, layout.height, pixel_format(layout))
+        for target, plane in zip(planes_of(picture), frame.planes, strict=True):
+            np.copyto(target, plane)
+        picture.pts, picture.time_base = frame.pts - self._shift_pts, frame.time_base
+        picture.duration = frame.duration
+        self._mux(self._stream.encode(picture))
+
+    def close(self, outcome: Outcome) -> None:
+        try:
+            if outcome == "complete":
+                self._finish(self.path)
+            elif outcome == "stopped" and self._output is not None:
+                self._finish(self.partial)
+        finally:
+            if self._passthrough is not None:
+                self._passthrough.close()
+            self._discard()
+
+    def _discard(self) -> None:
+        """Removes what is left under the temporary name; nothing is, once the file has its own."""
+        if self._output is not None:
+            # Closing writes a trailer, which a broken file can refuse once more.
+            with contextlib.suppress(av.error.FFmpegError, OSError):
+                self._output.close()
+            self._output = None
+        if self._begun:
+            self.part.unlink(missing_ok=True)
+
+    def _begin(self, video: VideoTrack, first: Frame) -> None:
+        if self._start:
+            self._shift_pts = first.pts
+        shift = self._shift_pts * first.time_base
+        start = first.pts * first.time_base - self._source.start_seconds if self._start else None
+        self._passthrough = Passthrough(self._source, self._tracks, start=start, end=self._end, shift=shift)
+        options = {**self._container.options, **self._movie_timescale(video)}
+        try:
+            self._output = av.open(str(self.part), "w", format=self._container.format, container_options=options)
+        except OSError as error:
+            raise OutputError(f"{self.part}: cannot be written ({error.strerror or error})") from error
+        self._begun = True
+        self._passthrough.add_streams(self._output, lambda: self._add_video(video), self._source.video.index)
+        self._passthrough.copy_until(first.pts * first.time_base - shift, self._output)
+
+    def _add_video(self, video: VideoTrack) -> None:
+        stream = self._output.add_stream(self._encoder.name)
+        configure(stream.codec_context, video, self._encoder)
+        stream.time_base = video.time_base
+        if self._encoder.name in ("libx265", "hevc_nvenc") and self._container.format in ("mp4", "mov"):
+            stream.codec_context.codec_tag = "hvc1"  # Apple's players open no other
+        original = self._passthrough.input.streams[self._source.video.index] if self._passthrough else None
+        if original is not None:
+            stream.metadata.update(stream_tags(original.metadata, recoded=True))
+            stream.disposition = original.disposition
+        if video.display_matrix is not None:
+            stream.set_display_matrix(video.display_matrix)
+        self._stream = stream
+
+    def _movie_timescale(self, video: VideoTrack) -> dict[str, str]:
+        """A movie time scale in which the tracks' starts are whole numbers: MP4 rounds edit lists to it."""
+        if self._container.format not in ("mp4", "mov"):
+            return {}
+        scale = video.time_base.denominator
+        assert self._passthrough is not None
+        for plan in self._tracks:
+            base = self._passthrough.input.streams[plan.track.index].time_base if plan.how else None
+            common = math.lcm(scale, base.denominator) if base else scale
+            scale = common if common <= _MAX_MOVIE_TIMESCALE else scale
+        return {"movie_timescale": str(scale * math.ceil(1000 / scale))}
+
+    def _mux(self, packets: Iterable[Any]) -> None:
+        assert self._passthrough is not None
+        for packet in packets:
+            seconds = None if packet.dts is None else packet.dts * packet.time_base
+            try:
+                self._output.mux(packet)
+                if seconds is not None:
+                    self._passthrough.copy_until(seconds, self._output)
+            except (av.error.FFmpegError, OSError) as error:
+                raise OutputError(f"{self.part}: writing failed ({error.strerror or error})") from error
+
+    def _finish(self, path: Path) -> None:
+        if self._output is None:
+            raise OutputError(f"{path}: no frame to write: the chosen part of the input holds none")
+        assert self._passthrough is not None
+        self._mux(self._stream.encode(None))
+        try:
+            if path == self.path:
+                self._passthrough.copy_until(None, self._output)
+            output, self._output = self._output, None
+            output.close()
+            with self.part.open("rb+") as written:
+                os.fsync(written.fileno())
+            os.replace(self.part, path)
+        except (av.error.FFmpegError, OSError) as error:
+            raise OutputError(f"{path}: cannot be finished ({error.strerror or error})") from error
