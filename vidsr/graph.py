@@ -38,7 +38,7 @@ class Builder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
-    def constant(self, value: NDArray[Any] | Sequence[float] | Sequence[int], name: str | None = None) -> str:
+    def constant(self, value: NDArray[Any] | np.generic | Sequence[float] | Sequence[int], name: str | None = None) -> str:
         """An initializer; lists of floats become float32 and lists of ints int64."""
         array = np.asarray(value)
         if not isinstance(value, np.ndarray | np.generic):
@@ -104,7 +104,13 @@ def compose(model: onnx.ModelProto, source: FrameLayout, target: FrameLayout) ->
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     if opset < 13:
         raise ValueError(f"compose needs opset 13 or newer, the model has {opset}")
-    (model_input,), (model_output,) = _free_inputs(model), list(model.graph.output)
+    composed = onnx.ModelProto()
+    composed.CopyFrom(model)
+    composed.ir_version = max(composed.ir_version, IR_VERSION)
+    graph = composed.graph
+    ours = {*plane_names("in", source), *plane_names("out", target), RGB_FROM_CODES, CODES_FROM_RGB}
+    _rename(graph, {name: f"vidsr/model/{name}" for name in ours})
+    (model_input,), (model_output,) = _free_inputs(composed), list(graph.output)
     head, tail = Builder(HEAD), Builder(TAIL)
     rgb = _rgb_from_planes(head, source)
     input_type = model_input.type.tensor_type.elem_type
@@ -134,9 +140,6 @@ def compose(model: onnx.ModelProto, source: FrameLayout, target: FrameLayout) ->
         helper.make_tensor_value_info(name, plane_type(target.dtype), shape)
         for name, shape in zip(plane_names("out", target), target.shapes, strict=True)
     ]
-    composed = onnx.ModelProto()
-    composed.CopyFrom(model)
-    graph = composed.graph
     _hold_accumulators(graph)
     nodes = [*head.nodes, *graph.node, *tail.nodes]
     for field in (graph.node, graph.input, graph.output, graph.value_info):
@@ -162,6 +165,15 @@ def _hold_accumulators(graph: onnx.GraphProto) -> None:
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     if not convolutions:
         return
+    weights = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    weights |= {
+        node.output[0]: attribute.t.data_type
+        for node in graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+    }
+    if weights.get(convolutions[-1].input[1]) != TensorProto.FLOAT:
+        return
     result = convolutions[-1].output[0]
     if [node.op_type for node in consumers.get(result, [])] != ["DepthToSpace"]:
         return
@@ -175,6 +187,18 @@ def _hold_accumulators(graph: onnx.GraphProto) -> None:
 
 def _producer(nodes: Sequence[onnx.NodeProto], name: str) -> onnx.NodeProto:
     return next(node for node in nodes if name in node.output)
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    """Tensors called as a key of `names` take its value, in subgraphs as well."""
+    for node in graph.node:
+        for tensors in (node.input, node.output):
+            tensors[:] = [names.get(name, name) for name in tensors]
+        for attribute in node.attribute:
+            for subgraph in ([attribute.g] if attribute.HasField("g") else attribute.graphs):
+                _rename(subgraph, names)
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)
 
 
 def _free_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

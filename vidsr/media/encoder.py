@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 
@@ -97,6 +98,9 @@ def settings(name: str, *, crf: float | None, preset: str | None, extra: dict[st
 
 def configure(context: av.VideoCodecContext, track: VideoTrack, chosen: EncoderSettings) -> None:
     """Sets an encoder that is not open yet: picture, time, colour, threads, options."""
+    if chosen.name == "libsvtav1":
+        # SVT-AV1 talks on standard error, past FFmpeg's log, unless this asks it to keep to errors.
+        os.environ.setdefault("SVT_LOG", "1")
     context.width, context.height = track.layout.width, track.layout.height
     context.pix_fmt = pixel_format(track.layout)
     context.time_base = track.time_base

@@ -1,0 +1,122 @@
+"""The commands beside the main one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["COMMANDS"]
+
+
+@click.command("models")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def list_models(as_json: bool, debug: bool) -> None:
+    """Lists the models that --model knows by name: those shipped and those imported."""
+    from vidsr import models
+    from vidsr.errors import ModelError
+
+    rows: list[dict[str, Any]] = []
+    for path in models.installed():
+        try:
+            model = models.load(str(path))
+        except ModelError as error:
+            rows.append({"name": path.stem, "error": str(error), "path": str(path)})
+            continue
+        metadata = model.metadata
+        rows.append(
+            {
+                "name": model.name,
+                "scale": model.scale,
+                "network": metadata.get("network", ""),
+                "bytes": path.stat().st_size,
+                "license": metadata.get("license", ""),
+                "quality": metadata.get("quality", ""),
+                "path": str(path),
+            }
+        )
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    _table(rows)
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from vidsr.progress import human_bytes
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("name", "scale", "network", "size", "license", "measured (PSNR-Y, dB)"):
+        table.add_column(heading, no_wrap=heading == "name")
+    for row in rows:
+        if "error" in row:
+            table.add_row(row["name"], "", "", "", "", f"unusable: {row['error']}")
+        else:
+            cells = (f"x{row['scale']}", row["network"], human_bytes(row["bytes"]), row["license"] or "not stated", row["quality"])
+            table.add_row(row["name"], *cells)
+    Console(soft_wrap=True).print(table)
+
+
+@click.command("import")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--name", required=True, metavar="NAME", help="What --model is to call it.")
+@click.option("--license", default="", metavar="TEXT", help="Licence of the weights, shown by `vidsr models`.")
+@click.option("-y", "--overwrite", is_flag=True, help="Replace a model of that name.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def import_model(checkpoint: Path, name: str, license: str, overwrite: bool, debug: bool) -> None:
+    """Turns CHECKPOINT (.safetensors, .pth) into a model. Needs torch: pip install 'vidsr[torch]'.
+
+    The network is recognised by its weights; what vidsr does not know is refused by name. Pickled files are read
+    weights-only and can run no code.
+    """
+    from vidsr.checkpoint import import_checkpoint
+
+    path = import_checkpoint(checkpoint, name, license=license, overwrite=overwrite)
+    click.echo(f"{path}: use it with --model {name}")
+
+
+@click.command("eval")
+@click.argument("small", metavar="LR_DIR", type=click.Path(path_type=Path))
+@click.argument("large", metavar="HR_DIR", type=click.Path(path_type=Path))
+@click.option("--model", default="span", show_default=True, metavar="NAME|FILE.onnx", help="Model to measure.")
+@click.option("--backend", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")
+@click.option("--device", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")
+@click.option(
+    "--precision", default="fp32", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    help="See `vidsr --help`.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="As JSON: the means, and every picture under `pictures`.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def evaluate_model(
+    small: Path, large: Path, model: str, backend: str, device: str, precision: Any, as_json: bool, debug: bool
+) -> None:
+    """Measures a model on the small pictures in LR_DIR against the large ones in HR_DIR.
+
+    PSNR and SSIM on luma (BT.601), a border of `scale` pixels left out: the convention of the field's papers.
+    Bicubic interpolation is measured beside it.
+    """
+    from vidsr.api import Upscaler
+    from vidsr.evaluate import Score, evaluate
+
+    pictures: dict[str, Score] = {}
+    with Upscaler(model, backend=backend, device=device, precision=precision) as upscaler:
+        mean = evaluate(upscaler, upscaler.scale, small, large, on_picture=pictures.__setitem__)
+        scale = upscaler.scale
+    if as_json:
+        each = {name: asdict(score) for name, score in pictures.items()}
+        click.echo(json.dumps({"model": model, "scale": scale, **asdict(mean), "pictures": each}))
+        return
+    click.echo(f"{'':24} {'PSNR-Y':>8} {'SSIM-Y':>8}   {'bicubic':>8} {'':>8}")
+    for name, score in [*pictures.items(), ("mean", mean)]:
+        click.echo(
+            f"{name:24} {score.psnr_y:8.3f} {score.ssim_y:8.4f}   {score.bicubic_psnr_y:8.3f} {score.bicubic_ssim_y:8.4f}"
+        )
+
+
+COMMANDS = [list_models, import_model, evaluate_model]

@@ -1,0 +1,88 @@
+"""How the command line is shaped: a main command without a name, options in sections, values with units."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import click
+
+__all__ = ["Bytes", "KeyValue", "MainGroup", "Option", "SectionedCommand", "Time"]
+
+
+class Option(click.Option):
+    """An option that says under which heading of the help it stands."""
+
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+class SectionedCommand(click.Command):
+    """Lists its options under their headings, in the order of first appearance."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                sections.setdefault(getattr(parameter, "section", "Output"), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+class MainGroup(click.Group):
+    """`vidsr IN OUT` runs the default command, `vidsr NAME ...` one of the others."""
+
+    def __init__(self, name: str, *, default: click.Command, commands: Sequence[click.Command]) -> None:
+        super().__init__(name, commands=list(commands))
+        self.default = default
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
+        given = list(args or [])
+        named = given and given[0] in self.commands and given[0] != self.default.name
+        if not given:
+            given = ["--help"]
+        if named:
+            return super().main(given, *rest, **kwargs)
+        return self.default.main(given, *rest, **kwargs)
+
+
+class Time(click.ParamType[Fraction]):
+    """Seconds, M:SS or H:MM:SS, with decimals."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)", str(value).strip())
+        if not match:
+            self.fail(f"{value!r} is not a time; write seconds (90.5) or H:MM:SS (0:01:30.5)", param, ctx)
+        hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
+        return hours * 3600 + minutes * 60 + seconds
+
+
+class Bytes(click.ParamType[int]):
+    """A number of bytes with K, M, G or T."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+        if not match or float(match[1]) == 0:
+            self.fail(f"{value!r} is not a size; write for example 800M or 2G", param, ctx)
+        return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+
+
+class KeyValue(click.ParamType[tuple[str, str]]):
+    """KEY=VALUE."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        key, separator, text = str(value).partition("=")
+        if not separator or not key:
+            self.fail(f"{value!r}: write it as key=value", param, ctx)
+        return key, text

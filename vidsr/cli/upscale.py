@@ -1,0 +1,110 @@
+"""`vidsr IN OUT`: the main command."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vidsr.cli.shape import Bytes, KeyValue, Option, SectionedCommand, Time
+
+if TYPE_CHECKING:
+    from vidsr.progress import Display, JsonLines
+
+__all__ = ["upscale"]
+
+_HELP = """Makes a video larger and sharper, and leaves everything else in the file as it was: sound, subtitles,
+chapters, fonts, timestamps, colour.
+
+\b
+  vidsr in.mp4 out.mp4                      twice the size
+  vidsr in.mkv out.mkv --start 1:00 --end 1:10     try ten seconds first
+  vidsr in.mp4 out.mp4 --model NAME         another model, see `vidsr models`
+
+\b
+Other commands (each has its own --help):
+  vidsr models     list the models
+  vidsr import     turn a checkpoint (.pth, .safetensors) into a model
+  vidsr eval       measure a model on a folder of pictures
+"""
+
+
+def _option(*names: str, section: str, **kwargs: Any) -> Any:
+    return click.option(*names, cls=Option, section=section, **kwargs)
+
+
+@click.command(
+    "upscale", cls=SectionedCommand, help=_HELP, options_metavar="[OPTIONS]", context_settings={"max_content_width": 100}
+)
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@_option("--scale", type=int, section="Picture", metavar="N", help="How many times larger; the model decides.  [default: the model's]")
+@_option("--model", default="span", show_default=True, section="Picture", metavar="NAME|FILE.onnx", help="Model to use.")
+@_option("--start", type=Time(), section="Picture", metavar="TIME", help="Begin here: seconds or H:MM:SS.")
+@_option("--end", type=Time(), section="Picture", metavar="TIME", help="End here, counted from the beginning of the input.")
+@_option("--encoder", section="Encoding", metavar="NAME", help="FFmpeg's name of a video encoder: libx264, libx265, libsvtav1, ...  [default: fits OUT]")
+@_option("--crf", type=float, section="Encoding", metavar="N", help="Quality: smaller is better and larger. [default: near lossless to the eye]")
+@_option("--preset", section="Encoding", metavar="NAME", help="Speed against size, the encoder's own names: veryfast, medium, slow, ...")
+@_option("-e", "encoder_options", type=KeyValue(), multiple=True, section="Encoding", metavar="KEY=VALUE", help="Any other option of the encoder; may be repeated.")
+@_option("--pix-fmt", section="Encoding", metavar="NAME", help="Pixel format to write, e.g. yuv420p10le.  [default: as the input]")
+@_option("-y", "--overwrite", is_flag=True, section="Encoding", help="Replace OUT if it exists.")
+@_option("--backend", default="auto", show_default=True, section="Machine", metavar="NAME", help="What runs the model: auto, openvino, onnxruntime or torch.")
+@_option("--device", default="auto", show_default=True, section="Machine", metavar="NAME", help="The backend's device: CPU, GPU, NPU or AUTO for openvino; cpu, cuda, directml or coreml for onnxruntime.")
+@_option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]), section="Machine", help="Arithmetic of the model; auto takes the fastest the device has.")
+@_option("--memory", "memory_bytes", type=Bytes(), section="Machine", metavar="SIZE", help="Memory for the model, e.g. 2G; larger frames are cut into tiles.  [default: 40 % of what is free]")
+@_option("--json", "as_json", is_flag=True, section="Output", help="Report in JSON lines on standard output.")
+@_option("--quiet", is_flag=True, section="Output", help="Say nothing but errors.")
+@_option("--debug", is_flag=True, section="Output", help="Show the traceback of an error.")
+@click.version_option(package_name="vidsr", message="%(prog)s %(version)s")
+def upscale(source: Path, target: Path, as_json: bool, quiet: bool, debug: bool, **choices: Any) -> int:
+    """Resolves the job, runs it and shows how it goes."""
+    from vidsr import job
+
+    choices["encoder_options"] = dict(choices["encoder_options"])
+    resolved = job.resolve(source, target, job.Settings(**choices))
+    display = _display(as_json, quiet)
+    stop, cancel = Event(), Event()
+    try:
+        with _interruptible(stop, cancel):
+            report = job.run(resolved, observer=display or (lambda event: None), stop=stop, cancel=cancel)
+    finally:
+        if display is not None:
+            display.close()
+    if not report.complete:
+        click.echo(f"vidsr: stopped; what was done is in {report.target}", err=True)
+        return 130
+    return 0
+
+
+def _display(as_json: bool, quiet: bool) -> Display | JsonLines | None:
+    from vidsr.progress import Display, JsonLines
+
+    if as_json:
+        return JsonLines(sys.stdout)
+    return None if quiet else Display()
+
+
+@contextmanager
+def _interruptible(stop: Event, cancel: Event) -> Iterator[None]:
+    """The first Ctrl-C finishes what is on the way, the second gives up."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            cancel.set()
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
