@@ -61,8 +61,8 @@ def _tags(frame: Any, stream: Any) -> tuple[int, ...]:
     return (int(context.color_primaries), int(context.color_trc), int(context.colorspace), full)
 
 
-def compare(source: Path, output: Path, *, pictures: bool = True) -> Comparison:
-    """Reads both files whole. Scale 2 is assumed for `psnr` and `shift`, equal layouts for `pictures`."""
+def compare(source: Path, output: Path, *, last: int | None = None) -> Comparison:
+    """Reads both files whole, or `last` frames of the source. `psnr` and `shift` are for scale 2 and equal layouts."""
     result = Comparison()
     with av.open(str(source)) as first, av.open(str(output)) as second:
         streams = [video_of(first), video_of(second)]
@@ -72,6 +72,8 @@ def compare(source: Path, output: Path, *, pictures: bool = True) -> Comparison:
         counts, squares, sums, pixels = [0, 0], [0.0] * 3, [0.0] * 3, [0] * 3
         while True:
             frames = [next(iterator, None) for iterator in pairs]
+            if last is not None and counts[0] == last:
+                frames[0] = None
             for index, frame in enumerate(frames):
                 counts[index] += frame is not None
             if None in frames:
@@ -85,7 +87,7 @@ def compare(source: Path, output: Path, *, pictures: bool = True) -> Comparison:
                 result.size = (b.width, b.height)
                 result.colour = (_tags(a, streams[0]), _tags(b, streams[1]))
                 result.rotation = (a.rotation, b.rotation)
-            if pictures and a.width == frames[0].width and b.width == 2 * a.width:
+            if b.width == 2 * a.width and len(a.planes) == len(b.planes):
                 for index, (small, large) in enumerate(zip(_planes(a), _planes(b), strict=True)):
                     error = _shrunk(large, *small.shape) - small
                     squares[index] += float((error**2).sum())

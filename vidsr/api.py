@@ -172,9 +172,7 @@ class Upscaler:
             self._engines.move_to_end(layout)
             return self._engines[layout]
         scale = self._model.scale
-        target = FrameLayout(
-            family="rgb", bits=layout.bits, height=layout.height * scale, width=layout.width * scale
-        )
+        target = FrameLayout(family="rgb", bits=layout.bits, height=layout.height * scale, width=layout.width * scale)
         engine = job.plan_engine(self._settings, self._model, layout, target).open()
         (slot,) = engine.slots(1)
         tags = ColorTags(matrix=RGB, full_range=True)

@@ -62,7 +62,9 @@ def _pickled(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path}: wants to run code when loaded, or is damaged; refused") from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise ModelError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0] if str(error) else 'empty'})") from error
+        raise ModelError(
+            f"{path}: not a readable checkpoint ({str(error).splitlines()[0] if str(error) else 'empty'})"
+        ) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -148,6 +150,6 @@ def _model(network: Any, state: State, stated: Mapping[str, str], name: str, lic
     kept = {key: value for key, value in stated.items() if key not in notes and isinstance(value, str)}
     if license:
         kept["license"] = license
-    return export_model(lambda build, image: network.export(build, image, state, config), name=name, metadata={**kept, **notes})
-
-
+    return export_model(
+        lambda build, image: network.export(build, image, state, config), name=name, metadata={**kept, **notes}
+    )

@@ -1,14 +1,14 @@
 """Every error vidsr raises on purpose.
 
-    VidsrError                  one line: what is wrong, where, what to do
-    ├── UsageError              an option or argument that cannot be used (exit code 2)
-    ├── InputError              the source cannot be read, or has no video
-    ├── OutputError             the target cannot be written
-    ├── ModelError              a model is unknown, unreadable or does not fit
-    ├── BackendError            a backend is missing or cannot run this model
-    ├── EncoderError            the encoder is missing or refuses its options
-    ├── MemoryBudgetError       not even the smallest tile fits the memory budget
-    └── Cancelled               the run was stopped on request (exit code 130)
+VidsrError                  one line: what is wrong, where, what to do
+├── UsageError              an option or argument that cannot be used (exit code 2)
+├── InputError              the source cannot be read, or has no video
+├── OutputError             the target cannot be written
+├── ModelError              a model is unknown, unreadable or does not fit
+├── BackendError            a backend is missing or cannot run this model
+├── EncoderError            the encoder is missing or refuses its options
+├── MemoryBudgetError       not even the smallest tile fits the memory budget
+└── Cancelled               the run was stopped on request (exit code 130)
 """
 
 from __future__ import annotations

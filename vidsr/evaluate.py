@@ -31,7 +31,9 @@ class Score:
 
 def y_of(rgb: NDArray[Any]) -> NDArray[np.float64]:
     """BT.601 limited-range luma, not rounded: uint8 [H, W, 3] -> float64 [H, W] in 16..235, as MATLAB's rgb2ycbcr."""
-    return 16.0 + rgb.astype(np.float64) @ np.array([65.481, 128.553, 24.966]) / 255.0
+    weights = np.array([65.481, 128.553, 24.966]) / 255.0
+    luma: NDArray[np.float64] = 16.0 + rgb.astype(np.float64) @ weights
+    return luma
 
 
 def psnr(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -65,14 +67,14 @@ def bicubic(image: NDArray[Any], scale: int) -> NDArray[Any]:
     value = image.astype(np.float64)
     for axis in (0, 1):
         length = value.shape[axis]
-        result = 0.0
+        result = np.zeros(())
         for index in range(taps.shape[1]):
             source = np.clip(np.arange(length) + first + index, 0, length - 1)
             phase = taps[:, index].reshape((1, scale, 1, 1) if axis == 0 else (1, 1, scale, 1))
             result = result + np.expand_dims(np.take(value, source, axis=axis), axis + 1) * phase
         shape = list(value.shape)
         shape[axis] *= scale
-        value = np.asarray(result).reshape(shape)
+        value = result.reshape(shape)
     return np.clip(np.rint(value), 0, 255).astype(np.uint8)
 
 

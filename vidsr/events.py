@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Report", "Event", "Observer", "Progress", "Stage", "Start", "Warned"]
+__all__ = ["Event", "Observer", "Progress", "Report", "Stage", "Start", "Warned"]
 
 Stage = Literal["decode", "model", "encode"]
 

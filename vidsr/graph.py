@@ -38,7 +38,9 @@ class Builder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
-    def constant(self, value: NDArray[Any] | np.generic | Sequence[float] | Sequence[int], name: str | None = None) -> str:
+    def constant(
+        self, value: NDArray[Any] | np.generic | Sequence[float] | Sequence[int], name: str | None = None
+    ) -> str:
         """An initializer; lists of floats become float32 and lists of ints int64."""
         array = np.asarray(value)
         if not isinstance(value, np.ndarray | np.generic):
@@ -70,9 +72,7 @@ class Builder:
         return model
 
 
-def export_model(
-    network: Callable[[Builder, str], str], *, name: str, metadata: dict[str, str]
-) -> onnx.ModelProto:
+def export_model(network: Callable[[Builder, str], str], *, name: str, metadata: dict[str, str]) -> onnx.ModelProto:
     """A network written with `Builder` as a checked model: RGB float32 [n, 3, h, w] in and out, sizes free.
 
     network: given the builder and the input's name, adds nodes and returns the output's name.
@@ -195,7 +195,7 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
         for tensors in (node.input, node.output):
             tensors[:] = [names.get(name, name) for name in tensors]
         for attribute in node.attribute:
-            for subgraph in ([attribute.g] if attribute.HasField("g") else attribute.graphs):
+            for subgraph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
                 _rename(subgraph, names)
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = names.get(value.name, value.name)

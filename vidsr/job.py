@@ -18,7 +18,7 @@ from vidsr.backends.base import Precision
 from vidsr.backends.tiled import TiledEngine, halo_of, tile_size
 from vidsr.color import RGB, ColorTags, Conversion, conversion
 from vidsr.errors import InputError, OutputError, UsageError
-from vidsr.events import Report, Observer, Start, Warned
+from vidsr.events import Observer, Report, Start, Warned
 from vidsr.frame import Frame, FrameLayout, VideoTrack
 from vidsr.media import encoder as encoders
 from vidsr.media.container import Container, TrackPlan, container_of, plan_tracks
@@ -29,7 +29,17 @@ from vidsr.models import Model
 from vidsr.pipeline import Pipeline, PipelineSpec, transfer
 from vidsr.sinks.file import FileSink
 
-__all__ = ["Conversions", "EnginePlan", "Job", "Settings", "available_memory", "plan_engine", "resolve", "run", "stream"]
+__all__ = [
+    "Conversions",
+    "EnginePlan",
+    "Job",
+    "Settings",
+    "available_memory",
+    "plan_engine",
+    "resolve",
+    "run",
+    "stream",
+]
 
 _SLOTS = 4
 _MEMORY_SHARE = 0.4
@@ -84,7 +94,7 @@ class EnginePlan:
 
     def __str__(self) -> str:
         tiles = f", tiles of {self.tile[1]}x{self.tile[0]}" if self.tile else ""
-        return f"{self.backend.name} {self.options.precision}{tiles}"
+        return f"{self.backend.name} {self.options.device} {self.options.precision}{tiles}"
 
 
 class Conversions:
@@ -129,15 +139,16 @@ class Job:
 def available_memory() -> int:
     """Bytes of memory free for use on this machine, within a container's limit; a guess where it cannot be read."""
     try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            values = dict(line.split(":", 1) for line in lines)
-        free = int(values["MemAvailable"].split()[0]) * 1024
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return _FALLBACK_MEMORY
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
         used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-        return min(free, int(limit) - used) if limit.isdigit() else free
-    except (OSError, ValueError, KeyError, AttributeError):
-        return locals().get("free", _FALLBACK_MEMORY)
+        return min(free, limit - used)
+    except (OSError, ValueError):  # no control group, or "max": no limit
+        return free
 
 
 def default_cache() -> Path:
@@ -148,8 +159,7 @@ def default_cache() -> Path:
 def plan_engine(settings: Settings, model: Model, source: FrameLayout, target: FrameLayout) -> EnginePlan:
     """Chooses backend, precision and tiles. Raises UsageError, BackendError, MemoryBudgetError."""
     backend = backends.choose(settings.backend)
-    wanted = EngineOptions(device=settings.device, precision=settings.precision, cache=default_cache())
-    options = replace(wanted, precision=backend.precision(wanted))
+    options = backend.settle(EngineOptions(device=settings.device, precision=settings.precision, cache=default_cache()))
     budget = settings.memory_bytes or int(available_memory() * _MEMORY_SHARE)
     item = 4 if options.precision == "fp32" else 2
     tile = tile_size(model, source, target, item_bytes=item, budget_bytes=budget)
@@ -157,8 +167,6 @@ def plan_engine(settings: Settings, model: Model, source: FrameLayout, target: F
 
 
 def _check_paths(source: Path, target: Path, overwrite: bool) -> None:
-    if target.is_dir():
-        raise OutputError(f"{target} is a folder: give the name of the file to write")
     if not target.parent.is_dir():
         raise OutputError(f"{target.parent}: no such folder")
     if target.exists():
@@ -208,14 +216,22 @@ def _output_tags(source: SourceInfo, target: FrameLayout) -> ColorTags:
     return plain.resolved(height=target.height, width=target.width, rgb=False)
 
 
+def _wanted_layout(settings: Settings, source: FrameLayout, scale: int) -> FrameLayout:
+    """The source's layout, enlarged, or the one asked for."""
+    height, width = source.height * scale, source.width * scale
+    if settings.pix_fmt is None:
+        return replace(source, height=height, width=width)
+    if not native(settings.pix_fmt):
+        raise UsageError(
+            f"--pix-fmt {settings.pix_fmt}: choose a planar format such as yuv420p, yuv444p10le, gray, gbrp"
+        )
+    return layout_of(settings.pix_fmt, height=height, width=width, siting=source.siting)
+
+
 def _choose_encoder(
     settings: Settings, container: Container, wanted: FrameLayout
 ) -> tuple[EncoderSettings, FrameLayout]:
-    """The encoder and the layout it gets: the source's own, enlarged, or the closest it takes."""
-    if settings.pix_fmt is not None:
-        if not native(settings.pix_fmt):
-            raise UsageError(f"--pix-fmt {settings.pix_fmt}: choose a planar format such as yuv420p, yuv444p10le, gray, gbrp")
-        wanted = layout_of(settings.pix_fmt, height=wanted.height, width=wanted.width, siting=wanted.siting)
+    """The encoder and the layout it gets: the wanted one or the closest it takes."""
     name = settings.encoder or container.encoders[8 if wanted.bits == 8 else 16]
     offered = encoders.formats(name)
     if settings.encoder is None and container.format == "webm" and pixel_format(wanted) not in offered:
@@ -231,15 +247,17 @@ def _choose_encoder(
 
 def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     """Checks and decides everything that can be known before the run. Raises a VidsrError with one clear line."""
-    container = container_of(target_path)
     if not source_path.exists():
         raise InputError(f"{source_path}: no such file")
+    if target_path.is_dir():
+        raise OutputError(f"{target_path} is a folder: give the name of the file to write")
+    container = container_of(target_path)
     _check_paths(source_path, target_path, settings.overwrite)
     model = _choose_model(settings)
     source = probe(source_path)
     _check_span(settings, source)
     layout = source.video.layout
-    wanted = replace(layout, height=layout.height * model.scale, width=layout.width * model.scale)
+    wanted = _wanted_layout(settings, layout, model.scale)
     encoder, target = _choose_encoder(settings, container, wanted)
     engine = plan_engine(settings, model, layout, target)
     matrix = source.video.display_matrix
@@ -254,7 +272,7 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
         sample_aspect_ratio=source.video.sample_aspect_ratio,
         display_matrix=matrix,
     )
-    encoders.prove(video, encoder, global_header=container.format not in ("mpegts", "avi", "nut"))
+    encoders.prove(video, encoder, container.format)
     tracks = plan_tracks(source, container)
     return Job(
         source=source,
@@ -279,14 +297,19 @@ def _foreseen(
         if plan.how is None:
             yield f"{plan.track} is left out: {plan.reason}"
     if target != wanted:
-        yield f"the picture is written as {pixel_format(target)} instead of {pixel_format(wanted)}: the encoder has no such format"
+        formats = f"{pixel_format(target)} instead of {pixel_format(wanted)}"
+        yield f"the picture is written as {formats}, which the encoder does not take"
     if source.video.has_alpha:
         yield "transparency is left out"
     if source.video.interlaced:
         yield "the video is interlaced and is enlarged as it is; deinterlace it first for a good result"
     if source.video.has_hdr_metadata:
         yield "HDR mastering and light level data are left out; the colour tags are kept"
-    if not container.exact_times and 1000 % source.video.time_base.denominator and container.format in ("matroska", "webm"):
+    if (
+        not container.exact_times
+        and 1000 % source.video.time_base.denominator
+        and container.format in ("matroska", "webm")
+    ):
         yield f"{container.format} keeps times in whole milliseconds, so frame times are rounded to those"
 
 
@@ -352,9 +375,7 @@ def stream(source_path: Path, settings: Settings) -> Iterator[Frame]:
     source = probe(source_path)
     _check_span(settings, source)
     layout = source.video.layout
-    target = replace(layout, height=layout.height * model.scale, width=layout.width * model.scale)
-    if settings.pix_fmt is not None:
-        target = layout_of(settings.pix_fmt, height=target.height, width=target.width, siting=target.siting)
+    target = _wanted_layout(settings, layout, model.scale)
     engine = plan_engine(settings, model, layout, target)
     spec = PipelineSpec(
         open_reader=lambda: VideoReader(source, start=settings.start, end=settings.end),
@@ -365,5 +386,3 @@ def stream(source_path: Path, settings: Settings) -> Iterator[Frame]:
     with Pipeline(spec) as pipeline:
         for frame in pipeline.frames():
             yield replace(frame, planes=tuple(plane.copy() for plane in frame.planes))
-
-

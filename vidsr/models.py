@@ -94,10 +94,14 @@ def load(name: str) -> Model:
     path = Path(name)
     if path.suffix.lower() != ".onnx":
         if path.suffix.lower() in (".pth", ".pt", ".safetensors", ".ckpt"):
-            raise ModelError(f"{name} is a checkpoint, not a model: turn it into one with `vidsr import {name} --name NAME`")
+            raise ModelError(
+                f"{name} is a checkpoint, not a model: turn it into one with `vidsr import {name} --name NAME`"
+            )
         known = {path.stem: path for path in installed()}
         if name not in known:
-            raise ModelError(f"no model is called {name!r}: installed are {', '.join(known) or 'none'} (or give an .onnx file)")
+            raise ModelError(
+                f"no model is called {name!r}: installed are {', '.join(known) or 'none'} (or give an .onnx file)"
+            )
         path = known[name]
     if not path.is_file():
         raise ModelError(f"{path}: no such model file")
@@ -139,11 +143,15 @@ def _free_size(proto: onnx.ModelProto) -> None:
     filled = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in filled]
     if len(inputs) != 1 or len(proto.graph.output) != 1:
-        raise ModelError(f"has {len(inputs)} inputs and {len(proto.graph.output)} outputs; vidsr needs one picture in, one out")
+        raise ModelError(
+            f"has {len(inputs)} inputs and {len(proto.graph.output)} outputs; vidsr needs one picture in, one out"
+        )
     for value, role in ((inputs[0], "takes"), (proto.graph.output[0], "gives")):
         tensor = value.type.tensor_type
         if tensor.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
-            raise ModelError(f"{role} {TensorProto.DataType.Name(tensor.elem_type).lower()}; vidsr needs float32 or float16")
+            raise ModelError(
+                f"{role} {TensorProto.DataType.Name(tensor.elem_type).lower()}; vidsr needs float32 or float16"
+            )
         dims = tensor.shape.dim
         if role == "takes" and (len(dims) != 4 or dims[1].dim_value != 3):
             shape = ", ".join(str(dim.dim_value or dim.dim_param or "?") for dim in dims)

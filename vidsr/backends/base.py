@@ -89,8 +89,8 @@ class Backend(Protocol):
     def lack(self) -> str | None:
         """None when usable here, else what is missing and the command that installs it."""
 
-    def precision(self, options: EngineOptions) -> Precision:
-        """What `options.precision` comes to on that device, never "auto". Raises BackendError if it cannot be had."""
+    def settle(self, options: EngineOptions) -> EngineOptions:
+        """The options with device and precision decided, nothing "auto". Raises BackendError if they cannot be had."""
 
     def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
-        """Makes an engine; may compile for seconds. Raises BackendError."""
+        """Makes an engine from settled options; may compile for seconds. Raises BackendError."""

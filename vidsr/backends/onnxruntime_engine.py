@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
 
-from vidsr.backends.base import Engine, EngineOptions, Precision, Slot
+from vidsr.backends.base import Engine, EngineOptions, Slot
 from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout
 from vidsr.graph import CODES_FROM_RGB, RGB_FROM_CODES, compose, plane_names
@@ -65,24 +66,22 @@ class OnnxRuntimeBackend:
     def lack(self) -> str | None:
         return None if find_spec("onnxruntime") else "ONNX Runtime is not installed (pip install 'vidsr[onnxruntime]')"
 
-    def precision(self, options: EngineOptions) -> Precision:
-        if options.precision not in ("auto", "fp32"):
-            raise BackendError(f"--precision {options.precision}: onnxruntime runs fp32 here; leave it at auto")
-        return "fp32"
-
-    def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
+    def settle(self, options: EngineOptions) -> EngineOptions:
         import onnxruntime
 
-        self.precision(options)
+        if options.precision not in ("auto", "fp32"):
+            raise BackendError(f"--precision {options.precision}: onnxruntime runs fp32 here; leave it at auto")
         name = "cpu" if options.device == "auto" else options.device
         provider = _PROVIDERS.get(name.lower(), name)
         available = onnxruntime.get_available_providers()
         if provider not in available:
             known = {value: key for key, value in _PROVIDERS.items()}
-            raise BackendError(
-                f"--device {options.device}: this ONNX Runtime has only {', '.join(known.get(p, p) for p in available)}"
-            )
-        return OnnxRuntimeEngine(model, source, target, provider)
+            names = ", ".join(known.get(entry, entry) for entry in available)
+            raise BackendError(f"--device {options.device}: this ONNX Runtime has only {names}")
+        return replace(options, device=provider, precision="fp32")
+
+    def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
+        return OnnxRuntimeEngine(model, source, target, options.device)
 
 
 BACKEND = OnnxRuntimeBackend()

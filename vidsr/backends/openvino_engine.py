@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,16 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 class OpenVinoEngine:
     """Compiled for latency: one stream over all cores, one inference request a slot."""
 
-    def __init__(
-        self, model: Model, source: FrameLayout, target: FrameLayout, device: str, precision: Precision, cache: Path | None
-    ) -> None:
+    def __init__(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> None:
         import openvino
 
+        device, precision = options.device, options.precision
         self.source, self.target = source, target
         self.description = f"OpenVINO {device}, {precision.upper()}"
         core = openvino.Core()
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
-        if cache is not None:
-            settings["CACHE_DIR"] = str(cache)
+        if options.cache is not None:
+            settings["CACHE_DIR"] = str(options.cache)
         try:
             graph = core.read_model(compose(model.proto, source, target).SerializeToString())
             if precision != "fp32":
@@ -79,40 +79,36 @@ class OpenVinoBackend:
     def lack(self) -> str | None:
         return None if find_spec("openvino") else "OpenVINO is not installed (pip install openvino)"
 
-    def precision(self, options: EngineOptions) -> Precision:
+    def settle(self, options: EngineOptions) -> EngineOptions:
         import openvino
 
-        device = _device(options)
-        try:
-            abilities = openvino.Core().get_property(device.split(":")[0], "OPTIMIZATION_CAPABILITIES")
-        except RuntimeError:
-            abilities = ["FP32"]
-        if options.precision == "auto":
-            # Without BF16 instructions the hint is emulated: 3.2 times slower than FP32 for SPAN-48.
-            if device == "CPU":
-                return "bf16" if "BF16" in abilities else "fp32"
-            return "fp16" if "FP16" in abilities else "fp32"
-        if options.precision != "fp32" and options.precision.upper() not in abilities:
-            raise BackendError(
-                f"--precision {options.precision}: {device} does not have it (it has "
-                f"{', '.join(sorted({'FP32', *abilities} & {'FP32', 'BF16', 'FP16'}))}); leave it at auto"
-            )
-        return options.precision
+        core = openvino.Core()
+        device = "CPU" if options.device == "auto" else options.device.upper()
+        known = core.available_devices
+        # "AUTO:GPU,CPU" and the like choose among devices; "GPU.1" is one of several.
+        combined = device.split(":")[0] in ("AUTO", "HETERO", "MULTI")
+        if not combined and device.split(".")[0] not in {name.split(".")[0] for name in known}:
+            raise BackendError(f"--device {options.device}: OpenVINO finds only {', '.join(known)} here")
+        abilities = ["FP32"] if combined else core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+        return replace(options, device=device, precision=_precision(options.precision, device, abilities))
 
     def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
-        import openvino
-
-        device = _device(options)
-        available = openvino.Core().available_devices
-        if device.split(":")[0] not in ("AUTO", "HETERO", "MULTI") and not any(
-            known.split(".")[0] == device.split(".")[0] for known in available
-        ):
-            raise BackendError(f"--device {options.device}: OpenVINO finds only {', '.join(available)} here")
-        return OpenVinoEngine(model, source, target, device, self.precision(options), options.cache)
+        return OpenVinoEngine(model, source, target, options)
 
 
-def _device(options: EngineOptions) -> str:
-    return "CPU" if options.device == "auto" else options.device.upper()
+def _precision(wanted: Precision, device: str, abilities: Sequence[str]) -> Precision:
+    """The fastest that the device has, or the wanted one if it has that."""
+    if wanted == "auto":
+        # Without BF16 instructions the hint is emulated: 3.2 times slower than FP32 for SPAN-48.
+        if device == "CPU":
+            return "bf16" if "BF16" in abilities else "fp32"
+        return "fp16" if "FP16" in abilities else "fp32"
+    if wanted != "fp32" and wanted.upper() not in abilities:
+        has = sorted({"FP32", *abilities} & {"FP32", "BF16", "FP16"})
+        raise BackendError(
+            f"--precision {wanted}: {device} does not have it (it has {', '.join(has)}); leave it at auto"
+        )
+    return wanted
 
 
 def _reason(error: RuntimeError) -> str:

@@ -68,7 +68,7 @@ def tile_size(
             rows += 1
         else:
             columns += 1
-        if source.height < rows * _MIN_INSIDE and source.width < columns * _MIN_INSIDE or rows * columns > 65536:
+        if (source.height < rows * _MIN_INSIDE and source.width < columns * _MIN_INSIDE) or rows * columns > 65536:
             raise MemoryBudgetError(
                 f"--memory {budget_bytes / 2**20:.0f}M is too little for {model.name}: "
                 f"{whole / 2**20:.0f}M would hold whole {size} frames"
@@ -76,7 +76,7 @@ def tile_size(
 
 
 def _tile_length(length: int, count: int, halo: int, step: int) -> int:
-    """Length of `count` equal tiles with their halo, such that a tile can end with the frame on a whole chroma sample."""
+    """Length of `count` equal tiles with their halo, such that the last can end with the frame on whole chroma."""
     if count == 1:
         return length
     wanted = -(-length // count) + 2 * halo + step
@@ -153,7 +153,10 @@ class TiledEngine:
 
     def _paste(self, work: Slot, rows: _Span, columns: _Span, slot: Slot) -> None:
         for plane, part, (down, right) in zip(slot.output, work.output, _factors(self.target), strict=True):
-            y, x = _inside(rows, self._scale, down, plane.shape[0]), _inside(columns, self._scale, right, plane.shape[1])
+            y, x = (
+                _inside(rows, self._scale, down, plane.shape[0]),
+                _inside(columns, self._scale, right, plane.shape[1]),
+            )
             plane[y[1], x[1]] = part[y[0], x[0]]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from vidsr import networks
-from vidsr.backends.base import Engine, EngineOptions, Precision, Slot
+from vidsr.backends.base import Engine, EngineOptions, Slot
 from vidsr.errors import BackendError
 from vidsr.filters import chroma_offsets, keys_cubic
 from vidsr.frame import FrameLayout
@@ -88,23 +89,27 @@ class TorchBackend:
     def lack(self) -> str | None:
         return None if find_spec("torch") else "torch is not installed (pip install 'vidsr[torch]')"
 
-    def precision(self, options: EngineOptions) -> Precision:
+    def settle(self, options: EngineOptions) -> EngineOptions:
+        import torch
+
         if options.precision not in ("auto", "fp32"):
             raise BackendError(f"--precision {options.precision}: torch is the FP32 reference; leave it at auto")
-        return "fp32"
+        device = "cpu" if options.device == "auto" else options.device.lower()
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise BackendError(
+                f"--device {options.device}: torch cannot use it ({str(error).splitlines()[0]})"
+            ) from error
+        return replace(options, device=device, precision="fp32")
 
     def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
-        self.precision(options)
         if model.metadata.get("network") not in networks.MODULES:
             raise BackendError(
                 f"--backend torch runs only networks vidsr has in torch ({', '.join(networks.MODULES)}); "
                 f"{model.name} is not one of them: use --backend openvino or onnxruntime"
             )
-        device = "cpu" if options.device == "auto" else options.device.lower()
-        try:
-            return TorchEngine(model, source, target, device)
-        except (RuntimeError, AssertionError) as error:
-            raise BackendError(f"torch cannot use {device}: {str(error).splitlines()[0]}") from error
+        return TorchEngine(model, source, target, options.device)
 
 
 BACKEND = TorchBackend()

@@ -6,6 +6,7 @@ typer and cyclopts import rich and their docstring parsers first.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _fail("interrupted", 130, given)
     except BrokenPipeError:
         # Whoever read the output is gone, which is their choice; keep Python from complaining while it exits.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
         sys.exit(1)
     except VidsrError as error:
         if debug:

@@ -58,7 +58,13 @@ def _table(rows: list[dict[str, Any]]) -> None:
         if "error" in row:
             table.add_row(row["name"], "", "", "", "", f"unusable: {row['error']}")
         else:
-            cells = (f"x{row['scale']}", row["network"], human_bytes(row["bytes"]), row["license"] or "not stated", row["quality"])
+            cells = (
+                f"x{row['scale']}",
+                row["network"],
+                human_bytes(row["bytes"]),
+                row["license"] or "not stated",
+                row["quality"],
+            )
             table.add_row(row["name"], *cells)
     Console(soft_wrap=True).print(table)
 
@@ -115,7 +121,8 @@ def evaluate_model(
     click.echo(f"{'':24} {'PSNR-Y':>8} {'SSIM-Y':>8}   {'bicubic':>8} {'':>8}")
     for name, score in [*pictures.items(), ("mean", mean)]:
         click.echo(
-            f"{name:24} {score.psnr_y:8.3f} {score.ssim_y:8.4f}   {score.bicubic_psnr_y:8.3f} {score.bicubic_ssim_y:8.4f}"
+            f"{name:24} {score.psnr_y:8.3f} {score.ssim_y:8.4f}   "
+            f"{score.bicubic_psnr_y:8.3f} {score.bicubic_ssim_y:8.4f}"
         )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -36,29 +36,103 @@ Other commands (each has its own --help):
 """
 
 
-def _option(*names: str, section: str, **kwargs: Any) -> Any:
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     return click.option(*names, cls=Option, section=section, **kwargs)
 
 
 @click.command(
-    "upscale", cls=SectionedCommand, help=_HELP, options_metavar="[OPTIONS]", context_settings={"max_content_width": 100}
+    "upscale",
+    cls=SectionedCommand,
+    help=_HELP,
+    options_metavar="[OPTIONS]",
+    context_settings={"max_content_width": 100},
 )
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
-@_option("--scale", type=int, section="Picture", metavar="N", help="How many times larger; the model decides.  [default: the model's]")
-@_option("--model", default="span", show_default=True, section="Picture", metavar="NAME|FILE.onnx", help="Model to use.")
+@_option(
+    "--scale",
+    type=int,
+    section="Picture",
+    metavar="N",
+    help="How many times larger; the model decides.  [default: the model's]",
+)
+@_option(
+    "--model", default="span", show_default=True, section="Picture", metavar="NAME|FILE.onnx", help="Model to use."
+)
 @_option("--start", type=Time(), section="Picture", metavar="TIME", help="Begin here: seconds or H:MM:SS.")
-@_option("--end", type=Time(), section="Picture", metavar="TIME", help="End here, counted from the beginning of the input.")
-@_option("--encoder", section="Encoding", metavar="NAME", help="FFmpeg's name of a video encoder: libx264, libx265, libsvtav1, ...  [default: fits OUT]")
-@_option("--crf", type=float, section="Encoding", metavar="N", help="Quality: smaller is better and larger. [default: near lossless to the eye]")
-@_option("--preset", section="Encoding", metavar="NAME", help="Speed against size, the encoder's own names: veryfast, medium, slow, ...")
-@_option("-e", "encoder_options", type=KeyValue(), multiple=True, section="Encoding", metavar="KEY=VALUE", help="Any other option of the encoder; may be repeated.")
-@_option("--pix-fmt", section="Encoding", metavar="NAME", help="Pixel format to write, e.g. yuv420p10le.  [default: as the input]")
+@_option(
+    "--end", type=Time(), section="Picture", metavar="TIME", help="End here, counted from the beginning of the input."
+)
+@_option(
+    "--encoder",
+    section="Encoding",
+    metavar="NAME",
+    help="FFmpeg's name of a video encoder: libx264, libx265, libsvtav1, ...  [default: fits OUT]",
+)
+@_option(
+    "--crf",
+    type=float,
+    section="Encoding",
+    metavar="N",
+    help="Quality: smaller is better and larger. [default: near lossless to the eye]",
+)
+@_option(
+    "--preset",
+    section="Encoding",
+    metavar="NAME",
+    help="Speed against size, the encoder's own names: veryfast, medium, slow, ...",
+)
+@_option(
+    "-e",
+    "encoder_options",
+    type=KeyValue(),
+    multiple=True,
+    section="Encoding",
+    metavar="KEY=VALUE",
+    help="Any other option of the encoder; may be repeated.",
+)
+@_option(
+    "--pix-fmt",
+    section="Encoding",
+    metavar="NAME",
+    help="Pixel format to write, e.g. yuv420p10le.  [default: as the input]",
+)
 @_option("-y", "--overwrite", is_flag=True, section="Encoding", help="Replace OUT if it exists.")
-@_option("--backend", default="auto", show_default=True, section="Machine", metavar="NAME", help="What runs the model: auto, openvino, onnxruntime or torch.")
-@_option("--device", default="auto", show_default=True, section="Machine", metavar="NAME", help="The backend's device: CPU, GPU, NPU or AUTO for openvino; cpu, cuda, directml or coreml for onnxruntime.")
-@_option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]), section="Machine", help="Arithmetic of the model; auto takes the fastest the device has.")
-@_option("--memory", "memory_bytes", type=Bytes(), section="Machine", metavar="SIZE", help="Memory for the model, e.g. 2G; larger frames are cut into tiles.  [default: 40 % of what is free]")
+@_option(
+    "--backend",
+    default="auto",
+    show_default=True,
+    section="Machine",
+    metavar="NAME",
+    help="What runs the model: auto, openvino, onnxruntime or torch.",
+)
+@_option(
+    "--device",
+    default="auto",
+    show_default=True,
+    section="Machine",
+    metavar="NAME",
+    help="The backend's device: CPU, GPU, NPU or AUTO for openvino; cpu, cuda, directml or coreml for onnxruntime.",
+)
+@_option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    section="Machine",
+    help="Arithmetic of the model; auto takes the fastest the device has.",
+)
+@_option(
+    "--memory",
+    "memory_bytes",
+    type=Bytes(),
+    section="Machine",
+    metavar="SIZE",
+    help="Memory for the model, e.g. 2G; larger frames are cut into tiles.  [default: 40 % of what is free]",
+)
 @_option("--json", "as_json", is_flag=True, section="Output", help="Report in JSON lines on standard output.")
 @_option("--quiet", is_flag=True, section="Output", help="Say nothing but errors.")
 @_option("--debug", is_flag=True, section="Output", help="Show the traceback of an error.")
@@ -106,5 +180,3 @@ def _interruptible(stop: Event, cancel: Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-

@@ -44,7 +44,9 @@ CONTAINERS = {
     ".mkv": _MATROSKA,
     ".webm": Container(format="webm", encoders={8: "libsvtav1", 16: "libsvtav1"}, exact_times=False),
     # AVI holds neither B-frames nor times.
-    ".avi": Container(format="avi", encoders={8: "libx264", 16: "libx264"}, exact_times=False, encoder_options={"bf": "0"}),
+    ".avi": Container(
+        format="avi", encoders={8: "libx264", 16: "libx264"}, exact_times=False, encoder_options={"bf": "0"}
+    ),
     ".ts": _TS,
     ".m2ts": _TS,
     ".nut": Container(format="nut", encoders=_MODERN),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import av
 
@@ -20,32 +22,49 @@ class EncoderPreset:
     """How vidsr drives one encoder.
 
     quality: (option, default, lowest, highest) that `--crf` sets, None where it has no such thing.
-    preset: (option, default) that `--preset` sets. parameters: option whose value is a list of further settings.
+    preset: (option, default, allowed values) that `--preset` sets.
+    parameters: option whose value is a list of further settings.
     """
 
     quality: tuple[str, int, int, int] | None = None
-    preset: tuple[str, str] | None = None
+    preset: tuple[str, str, tuple[str, ...]] | None = None
     options: dict[str, str] = field(default_factory=dict)
     parameters: str | None = None
 
 
+_X26X = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
+_NVENC = ("p1", "p2", "p3", "p4", "p5", "p6", "p7")
+
+
+def _numbers(first: int, last: int) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(first, last + 1))
+
+
 PRESETS = {
-    "libx264": EncoderPreset(quality=("crf", 18, 0, 51), preset=("preset", "fast"), parameters="x264-params"),
+    "libx264": EncoderPreset(quality=("crf", 18, 0, 51), preset=("preset", "fast", _X26X), parameters="x264-params"),
     "libx265": EncoderPreset(
         quality=("crf", 20, 0, 51),
-        preset=("preset", "fast"),
+        preset=("preset", "fast", _X26X),
         options={"x265-params": "log-level=error"},
         parameters="x265-params",
     ),
-    "libsvtav1": EncoderPreset(quality=("crf", 24, 1, 63), preset=("preset", "8"), parameters="svtav1-params"),
+    "libsvtav1": EncoderPreset(
+        quality=("crf", 24, 1, 63), preset=("preset", "8", _numbers(-1, 13)), parameters="svtav1-params"
+    ),
     "libvpx-vp9": EncoderPreset(
         quality=("crf", 22, 0, 63),
-        preset=("cpu-used", "4"),
+        preset=("cpu-used", "4", _numbers(-8, 8)),
         options={"b": "0", "deadline": "good", "row-mt": "1", "auto-alt-ref": "1"},
     ),
-    "h264_nvenc": EncoderPreset(quality=("cq", 19, 1, 51), preset=("preset", "p5"), options={"rc": "vbr", "b": "0"}),
-    "hevc_nvenc": EncoderPreset(quality=("cq", 21, 1, 51), preset=("preset", "p5"), options={"rc": "vbr", "b": "0"}),
-    "av1_nvenc": EncoderPreset(quality=("cq", 25, 1, 63), preset=("preset", "p5"), options={"rc": "vbr", "b": "0"}),
+    "h264_nvenc": EncoderPreset(
+        quality=("cq", 19, 1, 51), preset=("preset", "p5", _NVENC), options={"rc": "vbr", "b": "0"}
+    ),
+    "hevc_nvenc": EncoderPreset(
+        quality=("cq", 21, 1, 51), preset=("preset", "p5", _NVENC), options={"rc": "vbr", "b": "0"}
+    ),
+    "av1_nvenc": EncoderPreset(
+        quality=("cq", 25, 1, 63), preset=("preset", "p5", _NVENC), options={"rc": "vbr", "b": "0"}
+    ),
     "mpeg4": EncoderPreset(quality=("qscale", 3, 1, 31), options={"flags": "+qscale"}),
     "prores_ks": EncoderPreset(options={"profile": "3"}),
 }
@@ -67,7 +86,9 @@ def formats(name: str) -> list[str]:
     try:
         codec = av.Codec(name, "w")
     except ValueError:
-        raise UsageError(f"--encoder {name}: this FFmpeg has no such encoder; common ones are {', '.join(PRESETS)}") from None
+        raise UsageError(
+            f"--encoder {name}: this FFmpeg has no such encoder; common ones are {', '.join(PRESETS)}"
+        ) from None
     if codec.type != "video":
         raise UsageError(f"--encoder {name} encodes {codec.type}, not video")
     return [entry.name for entry in codec.video_formats or ()]
@@ -85,6 +106,8 @@ def settings(name: str, *, crf: float | None, preset: str | None, extra: dict[st
     elif crf is not None:
         raise UsageError(f"--crf: {name} has no such setting; give its own with -e key=value")
     if known.preset:
+        if preset is not None and preset not in known.preset[2]:
+            raise UsageError(f"--preset {preset}: {name} has {', '.join(known.preset[2])}")
         options[known.preset[0]] = preset or known.preset[1]
     elif preset is not None:
         raise UsageError(f"--preset: {name} has no such setting; give its own with -e key=value")
@@ -118,13 +141,19 @@ def configure(context: av.VideoCodecContext, track: VideoTrack, chosen: EncoderS
     context.options = dict(chosen.options)
 
 
-def prove(track: VideoTrack, chosen: EncoderSettings, *, global_header: bool) -> None:
-    """Opens the encoder once for real and closes it. Raises EncoderError with what it refuses or ignores."""
-    context: av.VideoCodecContext = av.CodecContext.create(chosen.name, "w")  # type: ignore[assignment]
-    configure(context, track, chosen)
-    if global_header:
-        context.flags |= 1 << 22
-    shape = f"{track.layout.width}x{track.layout.height} {pixel_format(track.layout)}"
+def prove(track: VideoTrack, chosen: EncoderSettings, container: str) -> None:
+    """Opens the encoder once for real and closes it. Raises EncoderError with what it or the container refuses."""
+    with av.open(io.BytesIO(), "w", format=container) as trial:
+        try:
+            stream: Any = trial.add_stream(chosen.name)
+        except ValueError as error:
+            raise EncoderError(f"--encoder {chosen.name}: {container} cannot hold its video") from error
+        configure(stream.codec_context, track, chosen)
+        _open(stream.codec_context, track, chosen)
+
+
+def _open(context: av.VideoCodecContext, track: VideoTrack, chosen: EncoderSettings) -> None:
+    """Opens the context; FFmpeg and the encoders only log what they ignore, so the log is read as well."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.WARNING)
     try:
@@ -132,7 +161,9 @@ def prove(track: VideoTrack, chosen: EncoderSettings, *, global_header: bool) ->
             context.open()
     except (av.error.FFmpegError, OSError, ValueError) as error:
         said = next((text.strip() for _, _, text in reversed(log) if text.strip()), str(error))
-        raise EncoderError(f"{chosen.name} cannot encode {shape} with {_listed(chosen.options)}: {said}") from error
+        shape = f"{track.layout.width}x{track.layout.height} {pixel_format(track.layout)}"
+        options = ", ".join(f"{key}={value}" for key, value in chosen.options.items()) or "its defaults"
+        raise EncoderError(f"{chosen.name} cannot encode {shape} with {options}: {said}") from error
     finally:
         av.logging.set_level(level)
     refused = [text.strip() for _, _, text in log if _REFUSED.search(text)]
@@ -140,10 +171,6 @@ def prove(track: VideoTrack, chosen: EncoderSettings, *, global_header: bool) ->
         raise EncoderError(f"{chosen.name} does not accept an option: {refused[0]}")
     ignored = sorted(set(context.options) & set(chosen.options))
     if ignored:
-        raise EncoderError(f"{chosen.name} has no option {ignored[0]!r}: leave it out or see `ffmpeg -h encoder={chosen.name}`")
-
-
-def _listed(options: dict[str, str]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in options.items()) or "its defaults"
-
-
+        raise EncoderError(
+            f"{chosen.name} has no option {ignored[0]!r}: see `ffmpeg -h encoder={chosen.name}` for those it has"
+        )

@@ -45,7 +45,13 @@ class Passthrough:
     """
 
     def __init__(
-        self, source: SourceInfo, plans: Sequence[TrackPlan], *, start: Fraction | None, end: Fraction | None, shift: Fraction
+        self,
+        source: SourceInfo,
+        plans: Sequence[TrackPlan],
+        *,
+        start: Fraction | None,
+        end: Fraction | None,
+        shift: Fraction,
     ) -> None:
         self._input = open_input(source.path)
         self._plans = [plan for plan in plans if plan.how]
@@ -115,7 +121,8 @@ class Passthrough:
             begin, finish = chapter["start"] * base, chapter["end"] * base
             if (self._end is not None and begin >= self._end) or (self._start is not None and finish <= self._start):
                 continue
-            begin, finish = max(begin, self._start or begin), min(finish, self._end or finish)
+            begin = begin if self._start is None else max(begin, self._start)
+            finish = finish if self._end is None else min(finish, self._end)
             chapters.append(
                 {**chapter, "start": round((begin - self._shift) / base), "end": round((finish - self._shift) / base)}
             )

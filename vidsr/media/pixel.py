@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import av
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from vidsr.color import ColorTags
 from vidsr.frame import FrameLayout, Plane, Siting
 
-__all__ = ["closest", "layout_of", "native", "pixel_format", "planes_of", "planar_equivalent", "siting_of"]
+__all__ = ["closest", "layout_of", "native", "pixel_format", "planar_equivalent", "planes_of", "siting_of"]
 
 _SUBSAMPLING = {"420": (2, 2), "422": (1, 2), "444": (1, 1), "440": (2, 1), "411": (1, 4), "410": (4, 4)}
 _NAMES = {chroma: name for name, chroma in _SUBSAMPLING.items()}
@@ -71,7 +72,14 @@ def closest(layout: FrameLayout, formats: Iterable[str]) -> FrameLayout | None:
         area = candidate.chroma[0] * candidate.chroma[1]
         colour_lost = candidate.family == "gray" and layout.family != "gray"
         chroma_cost = area if layout.family != "gray" and not finer else -area
-        return (colour_lost, candidate.bits < layout.bits, not finer and layout.family != "gray", not same, chroma_cost, candidate.bits)
+        return (
+            colour_lost,
+            candidate.bits < layout.bits,
+            not finer and layout.family != "gray",
+            not same,
+            chroma_cost,
+            candidate.bits,
+        )
 
     candidates = [
         layout_of(name, height=layout.height, width=layout.width, siting=layout.siting)
@@ -97,6 +105,7 @@ def planes_of(frame: av.VideoFrame) -> Sequence[Plane]:
     views = []
     for plane in frame.planes:
         stride = abs(plane.line_size) // dtype.itemsize
-        rows = np.frombuffer(plane, dtype, plane.height * stride).reshape(plane.height, stride)[:, : plane.width]
+        buffer: Any = plane
+        rows = np.frombuffer(buffer, dtype, plane.height * stride).reshape(plane.height, stride)[:, : plane.width]
         views.append(rows[::-1] if plane.line_size < 0 else rows)
     return views

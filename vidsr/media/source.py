@@ -189,7 +189,8 @@ def _video(stream: av.VideoStream, frame: av.VideoFrame, duration: Fraction | No
     )
     rate = next((r for r in (stream.average_rate, stream.guessed_rate, stream.base_rate) if r and 1 <= r <= 480), None)
     frames = stream.frames or (round(duration * rate) if duration and rate else None)
-    side_data = {entry.type.name: bytes(entry) for entry in frame.side_data}
+    entries: Any = frame.side_data
+    side_data = {entry.type.name: bytes(entry) for entry in entries}
     matrix = side_data.get("DISPLAYMATRIX")
     ratio = stream.sample_aspect_ratio
     return VideoInfo(

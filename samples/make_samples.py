@@ -1,0 +1,627 @@
+"""Makes the clips of this folder out of nothing but numpy and PyAV: `python samples/make_samples.py [FOLDER]`.
+
+The clips show a harbour that is drawn here: shapes as signed distances with soft edges, textures from seeded noise,
+letters from strokes. It is drawn four times as fine as it is shown and then averaged in linear light, as a lens and a
+sensor would do it, so that the clips are short of detail in the way that real videos are.
+
+Everything is seeded and encoded with one thread: two runs with the same PyAV give the same files.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Point = tuple[float, float]
+Color = tuple[float, float, float]
+Paint = Color | Callable[[Array, Array], Array]
+"""A colour, sRGB-like 0..1, or a function that gives float32 [H, W, 3] for positions x, y in shown pixels."""
+
+FINE = 4
+"""Drawn pixels to a shown one, along each side."""
+WIDTH, HEIGHT, PAN = 320, 180, 56
+QUAY_TOP, QUAY_FOOT, KEEL = 120.0, 131.0, 157.0
+"""Where houses stand, where the harbour's water begins, and where the boat's begins; in shown pixels from the top."""
+TABLE: Array = np.random.default_rng(2024).random((256, 256)).astype(np.float32)
+WHITE, INK = (0.95, 0.93, 0.88), (0.10, 0.11, 0.14)
+
+STROKES = {
+    "A": "06-02-20-42-46 04-44", "B": "00-06-36-45-44-33-03 33-42-41-30-00", "C": "41-30-10-01-05-16-36-45",
+    "D": "00-06-26-44-42-20-00", "E": "40-00-06-46 03-33", "F": "40-00-06 03-33", "H": "00-06 40-46 03-43",
+    "I": "20-26", "K": "00-06 40-03-46", "L": "00-06-46", "N": "06-00-46-40", "O": "10-01-05-16-36-45-41-30-10",
+    "R": "06-00-30-41-42-33-03 23-46", "S": "41-30-10-01-02-13-33-44-45-36-16-05", "T": "00-40 20-26",
+    "V": "00-26-40", "Y": "00-23-40 23-26", "1": "11-20-26", "8": "10-01-02-13-33-42-41-30-10 13-04-05-16-36-45-44-33",
+}  # fmt: skip
+"""Letters on a grid of 5 by 7 points: lines of points "xy", y downward."""
+
+
+# ---- noise and textures
+
+
+def cells(column: Array, row: Array) -> Array:
+    """A random value 0..1 for each cell of an endless grid."""
+    return TABLE[np.floor(row).astype(int) & 255, np.floor(column).astype(int) & 255]
+
+
+def noise(x: Array, y: Array) -> Array:
+    """Smooth noise 0..1 with features of size 1."""
+    fx, fy = x - np.floor(x), y - np.floor(y)
+    fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
+    upper = cells(x, y) * (1 - fx) + cells(x + 1, y) * fx
+    lower = cells(x, y + 1) * (1 - fx) + cells(x + 1, y + 1) * fx
+    return upper * (1 - fy) + lower * fy
+
+
+def clouds(x: Array, y: Array, octaves: int = 5) -> Array:
+    """Noise with features of size 1, 1/2, 1/4, ...; about 0..1."""
+    total = sum(noise(x * 2**k + 17 * k, y * 2**k + 31 * k) * 0.5 ** (k + 1) for k in range(octaves))
+    return np.asarray(total, np.float32)
+
+
+def tinted(color: Color, light: Array) -> Array:
+    return np.asarray(color, np.float32) * light[..., None]
+
+
+def plaster(color: Color) -> Paint:
+    """A painted wall, a little stained."""
+    return lambda x, y: tinted(color, 0.90 + 0.12 * clouds(x / 9, y / 14) + 0.06 * clouds(x * 1.3, y * 1.3, 2))
+
+
+def bricks(color: Color, mortar: Color, length: float = 4.2, height: float = 2.0, joint: float = 0.42) -> Paint:
+    """A wall in running bond, every brick in a shade of its own."""
+
+    def paint(x: Array, y: Array) -> Array:
+        row = np.floor(y / height)
+        along = x / length + 0.5 * (row % 2)
+        light = 0.74 + 0.42 * cells(np.floor(along), row) + 0.10 * clouds(x / 12, y / 12, 3)
+        to_joint = np.minimum((along % 1) * length, (y / height % 1) * height)
+        soft = np.clip((to_joint - joint + 0.12) / 0.24, 0, 1)[..., None]
+        return tinted(color, light) * soft + np.asarray(mortar, np.float32) * (1 - soft)
+
+    return paint
+
+
+def planks(color: Color, width: float = 2.6) -> Paint:
+    """Upright boards with dark gaps and grain."""
+
+    def paint(x: Array, y: Array) -> Array:
+        grain = 0.80 + 0.22 * cells(np.floor(x / width), 0 * x + 3) + 0.12 * clouds(x * 3, y / 5, 3)
+        gap = np.clip((x % width) / 0.3, 0.45, 1)
+        return tinted(color, grain * gap)
+
+    return paint
+
+
+def tiles(color: Color) -> Paint:
+    """Rows of round roof tiles."""
+
+    def paint(x: Array, y: Array) -> Array:
+        row = np.floor(y / 2.2)
+        across = (x / 2.4 + 0.5 * (row % 2)) % 1
+        round_ = 0.72 + 0.40 * np.sin(np.pi * across)
+        edge = np.clip((y / 2.2 % 1) * 2.5, 0.55, 1)
+        light = round_ * edge * (0.82 + 0.3 * cells(np.floor(x / 2.4 + 0.5 * (row % 2)), row))
+        return tinted(color, light.astype(np.float32))
+
+    return paint
+
+
+def striped(first: Color, second: Color, size: float, *, upright: bool = False) -> Paint:
+    def paint(x: Array, y: Array) -> Array:
+        odd = (np.floor((x if upright else y) / size) % 2)[..., None]
+        return np.asarray(first, np.float32) * (1 - odd) + np.asarray(second, np.float32) * odd
+
+    return paint
+
+
+# ---- shapes and layers
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """box: (left, top, right, bottom) in shown pixels. distance: to the edge at x, y, negative inside."""
+
+    box: tuple[float, float, float, float]
+    distance: Callable[[Array, Array], Array]
+
+
+def convex(*corners: Point) -> Shape:
+    """A convex polygon."""
+    xs, ys = [x for x, _ in corners], [y for _, y in corners]
+    edges = list(zip(corners, corners[1:] + corners[:1], strict=True))
+    turn = np.sign(sum(ax * by - bx * ay for (ax, ay), (bx, by) in edges))
+
+    def distance(x: Array, y: Array) -> Array:
+        sides = [
+            turn * ((by - ay) * (x - ax) - (bx - ax) * (y - ay)) / np.hypot(bx - ax, by - ay)
+            for (ax, ay), (bx, by) in edges
+        ]
+        return np.max(sides, axis=0)
+
+    return Shape((min(xs), min(ys), max(xs), max(ys)), distance)
+
+
+def box(left: float, top: float, width: float, height: float) -> Shape:
+    return convex((left, top), (left + width, top), (left + width, top + height), (left, top + height))
+
+
+def line(begin: Point, end: Point, width: float) -> Shape:
+    """A straight line with round ends."""
+    (ax, ay), (bx, by), radius = begin, end, width / 2
+    length = max((bx - ax) ** 2 + (by - ay) ** 2, 1e-6)
+
+    def distance(x: Array, y: Array) -> Array:
+        along = np.clip(((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / length, 0, 1)
+        return np.hypot(x - ax - along * (bx - ax), y - ay - along * (by - ay)) - radius
+
+    return Shape((min(ax, bx) - radius, min(ay, by) - radius, max(ax, bx) + radius, max(ay, by) + radius), distance)
+
+
+def ellipse(x: float, y: float, across: float, down: float, angle: float = 0.0) -> Shape:
+    """across, down: half axes. angle: in radians."""
+    cos, sin, reach = np.cos(angle), np.sin(angle), max(across, down)
+
+    def distance(px: Array, py: Array) -> Array:
+        u, v = (px - x) * cos + (py - y) * sin, (py - y) * cos - (px - x) * sin
+        return (np.hypot(u / across, v / down) - 1) * min(across, down)
+
+    return Shape((x - reach, y - reach, x + reach, y + reach), distance)
+
+
+class Layer:
+    """A picture with transparency; `pixels` is float32 [H, W, 4], colours multiplied by alpha."""
+
+    def __init__(self, width: float, height: float = HEIGHT) -> None:
+        self.pixels: Array = np.zeros((round(height * FINE), round(width * FINE), 4), np.float32)
+
+    def draw(self, shape: Shape, paint: Paint, alpha: float = 1.0) -> None:
+        left, top, right, bottom = shape.box
+        rows = slice(max(0, int(top * FINE) - 1), max(0, int(bottom * FINE) + 2))
+        columns = slice(max(0, int(left * FINE) - 1), max(0, int(right * FINE) + 2))
+        region = self.pixels[rows, columns]
+        y, x = np.indices(region.shape[:2], np.float32)
+        x, y = (x + columns.start + 0.5) / FINE, (y + rows.start + 0.5) / FINE
+        cover = (np.clip(0.5 - shape.distance(x, y) * FINE, 0, 1) * alpha)[..., None]
+        color = paint(x, y) if callable(paint) else np.asarray(paint, np.float32)
+        region *= 1 - cover
+        region[..., :3] += cover * color
+        region[..., 3:] += cover
+
+    def path(self, points: Sequence[Point], width: float, paint: Paint) -> None:
+        for begin, end in zip(points, points[1:], strict=False):
+            self.draw(line(begin, end, width), paint)
+
+    def rope(self, begin: Point, end: Point, sag: float, width: float, paint: Paint) -> list[Point]:
+        """A rope that hangs between two points; returns points along it."""
+        (ax, ay), (bx, by) = begin, end
+        steps = [k / 14 for k in range(15)]
+        points = [(ax + (bx - ax) * t, ay + (by - ay) * t + sag * 4 * t * (1 - t)) for t in steps]
+        self.path(points, width, paint)
+        return points
+
+    def text(self, text: str, x: float, y: float, height: float, paint: Paint, weight: float = 0.16) -> None:
+        """Letters whose top left corner is at x, y."""
+        unit = height / 6
+        for index, letter in enumerate(text):
+            left = x + index * unit * 5.9
+            for stroke in STROKES.get(letter, "").split():
+                points = [(left + int(p[0]) * unit, y + int(p[1]) * unit) for p in stroke.split("-")]
+                self.path(points, height * weight, paint)
+
+
+def over(below: Array, layer: Array, row: int = 0, column: int = 0) -> None:
+    """Lays [H, W, 4] on [H, W, 3] in place, its top left corner at (row, column), which may be outside."""
+    top, left = max(0, row), max(0, column)
+    bottom, right = min(below.shape[0], row + layer.shape[0]), min(below.shape[1], column + layer.shape[1])
+    if bottom <= top or right <= left:
+        return
+    part = layer[top - row : bottom - row, left - column : right - column]
+    region = below[top:bottom, left:right]
+    region *= 1 - part[..., 3:]
+    region += part[..., :3]
+
+
+# ---- the harbour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """One house of the row. eaves: where its roof begins. gable: "steps", "point", "bell" or "roof" (seen broadside)."""
+
+    left: float
+    width: float
+    eaves: float
+    wall: Paint
+    trim: Color
+    gable: str
+    floors: int
+    columns: int
+    roof: Color = (0.62, 0.29, 0.20)
+    door: Color = (0.20, 0.33, 0.30)
+    shutters: Color | None = None
+
+
+BRICK, OLD_BRICK, MORTAR = (0.66, 0.30, 0.22), (0.50, 0.27, 0.23), (0.80, 0.74, 0.66)
+HOUSES = (
+    House(left=-14, width=42, eaves=66, wall=bricks(BRICK, MORTAR), trim=WHITE, gable="steps", floors=3, columns=3),
+    House(left=28, width=36, eaves=72, wall=plaster((0.90, 0.70, 0.34)), trim=WHITE, gable="roof", floors=3, columns=3,
+          shutters=(0.23, 0.42, 0.36)),
+    House(left=64, width=30, eaves=62, wall=planks((0.34, 0.50, 0.62)), trim=WHITE, gable="point", floors=3, columns=2),
+    House(left=94, width=66, eaves=70, wall=plaster((0.93, 0.89, 0.80)), trim=(0.35, 0.24, 0.18), gable="point", floors=3,
+          columns=5, door=(0.55, 0.20, 0.16)),
+    House(left=160, width=34, eaves=64, wall=bricks(OLD_BRICK, (0.72, 0.66, 0.60)), trim=WHITE, gable="steps", floors=3,
+          columns=3, door=(0.16, 0.25, 0.38)),
+    House(left=194, width=38, eaves=74, wall=plaster((0.80, 0.48, 0.38)), trim=WHITE, gable="roof", floors=2, columns=3,
+          shutters=(0.30, 0.24, 0.30), roof=(0.36, 0.34, 0.38)),
+    House(left=232, width=30, eaves=68, wall=plaster((0.55, 0.66, 0.48)), trim=WHITE, gable="bell", floors=3, columns=2),
+    House(left=262, width=34, eaves=78, wall=planks((0.62, 0.26, 0.20)), trim=WHITE, gable="point", floors=2, columns=3),
+)  # fmt: skip
+
+
+def draw_gable(layer: Layer, house: House) -> None:
+    left, right, eaves, middle = house.left, house.left + house.width, house.eaves, house.left + house.width / 2
+    if house.gable == "roof":
+        layer.draw(convex((left - 1, eaves), (left + 3, eaves - 15), (right - 3, eaves - 15), (right + 1, eaves)), tiles(house.roof))
+        for x in (middle - house.width / 4, middle + house.width / 4):
+            layer.draw(convex((x - 4, eaves - 2), (x - 4, eaves - 9), (x, eaves - 13), (x + 4, eaves - 9), (x + 4, eaves - 2)), house.wall)
+            draw_window(layer, x - 2.2, eaves - 8.4, 4.4, 5.6, house)
+            layer.path([(x - 5, eaves - 8.2), (x, eaves - 13.4), (x + 5, eaves - 8.2)], 0.9, house.trim)
+    elif house.gable == "point":
+        top = eaves - min(house.width * 0.55, 17.5)
+        layer.draw(convex((left, eaves), (middle, top), (right, eaves)), house.wall)
+        layer.path([(left - 1.5, eaves + 1), (middle, top - 0.6), (right + 1.5, eaves + 1)], 1.7, house.trim)
+        layer.draw(ellipse(middle, eaves - 6, 2.8, 2.8), house.trim)
+        layer.draw(ellipse(middle, eaves - 6, 2.0, 2.0), (0.16, 0.20, 0.26))
+        layer.path([(middle - 2.4, eaves - 6), (middle + 2.4, eaves - 6)], 0.4, house.trim)
+    elif house.gable == "steps":
+        steps = 5
+        for k in range(steps):
+            inset, height = house.width / 2 * k / steps, 4.0
+            layer.draw(box(left + inset, eaves - height * (k + 1), house.width - 2 * inset, height + 0.2), house.wall)
+            for x in (left + inset, right - inset - house.width / 2 / steps):
+                layer.draw(box(x - 0.4, eaves - height * (k + 1) - 0.9, house.width / 2 / steps + 0.8, 1.1), house.trim)
+    else:
+        layer.draw(box(left + house.width * 0.16, eaves - 11, house.width * 0.68, 11.3), house.wall)
+        layer.draw(ellipse(middle, eaves - 11, house.width * 0.26, 8), house.wall)
+        layer.draw(box(left + house.width * 0.12, eaves - 11.8, house.width * 0.76, 1.4), house.trim)
+        for side in (-1, 1):
+            layer.draw(ellipse(middle + side * house.width * 0.40, eaves - 3.4, house.width * 0.085, 3.4), house.trim)
+
+
+def draw_window(layer: Layer, x: float, y: float, width: float, height: float, house: House) -> None:
+    def glass(px: Array, py: Array) -> Array:
+        sky = np.clip((py - y) / height * 1.3 + 0.35 * clouds(px / 3, py / 3, 2) - 0.25, 0, 1)[..., None]
+        return np.asarray((0.60, 0.69, 0.76), np.float32) * (1 - sky) + np.asarray((0.13, 0.17, 0.22), np.float32) * sky
+
+    lit = cells(np.float32(x * 3.3), np.float32(y * 1.7)) > 0.80
+    if house.shutters:
+        for side in (x - width * 0.52, x + width * 1.06):
+            layer.draw(box(side, y, width * 0.46, height), striped(house.shutters, (0.13, 0.22, 0.20), 0.55))
+    layer.draw(box(x - 0.5, y - 0.5, width + 1, height + 1), house.trim)
+    layer.draw(box(x, y, width, height), (0.98, 0.80, 0.45) if lit else glass)
+    layer.draw(box(x + width / 2 - 0.22, y, 0.44, height), house.trim)
+    for k in (1, 2):
+        layer.draw(box(x, y + height * k / 3 - 0.18, width, 0.36), house.trim)
+    layer.draw(box(x - 0.9, y + height + 0.4, width + 1.8, 0.8), house.trim)
+    layer.draw(box(x - 0.9, y + height + 1.2, width + 1.8, 0.5), INK, 0.35)
+
+
+def draw_house(layer: Layer, house: House) -> None:
+    draw_gable(layer, house)
+    layer.draw(box(house.left, house.eaves, house.width, QUAY_TOP - house.eaves), house.wall)
+    layer.draw(box(house.left, house.eaves - 0.5, house.width, 1.4), house.trim)
+    layer.draw(box(house.left, house.eaves + 0.9, house.width, 0.9), INK, 0.30)
+    layer.draw(box(house.left, QUAY_TOP - 3.2, house.width, 3.2), plaster((0.42, 0.40, 0.40)))
+    storey = (QUAY_TOP - house.eaves - 1) / house.floors
+    pitch = house.width / house.columns
+    for floor in range(house.floors):
+        for column in range(house.columns):
+            width, height = min(5.6, pitch * 0.46), storey * 0.56
+            x, y = house.left + pitch * (column + 0.5) - width / 2, house.eaves + storey * floor + storey * 0.26
+            if floor == house.floors - 1 and column == house.columns // 2:
+                layer.draw(box(x - 1.1, y - 0.8, width + 2.2, QUAY_TOP - y + 0.8), house.trim)
+                layer.draw(box(x - 0.3, y + 2.0, width + 0.6, QUAY_TOP - y - 2.0), planks(house.door, 1.5))
+                layer.draw(box(x - 0.3, y, width + 0.6, 1.5), (0.55, 0.66, 0.72))
+            else:
+                draw_window(layer, x, y, width, height, house)
+    # The sun stands low on the right: each house shades the left edge of its neighbour's wall.
+    layer.draw(box(house.left + house.width - 1.6, house.eaves, 1.6, QUAY_TOP - house.eaves), INK, 0.22)
+
+
+def draw_signs(layer: Layer) -> None:
+    """What is to be read: the warehouse's name and two shop signs."""
+    layer.draw(box(98, 74.2, 58, 12.6), (0.16, 0.27, 0.36))
+    layer.draw(box(98.8, 75.0, 56.4, 11.0), (0.93, 0.86, 0.70))
+    layer.draw(box(99.4, 75.6, 55.2, 9.8), (0.16, 0.27, 0.36))
+    layer.text("VIDSR", 111, 77.1, 6.9, (0.98, 0.93, 0.80), 0.19)
+    for x in (103.6, 150.4):
+        layer.draw(ellipse(x, 80.5, 1.9, 1.9), (0.93, 0.62, 0.30))
+    layer.draw(box(31, 101.6, 30, 5.6), (0.50, 0.16, 0.15))
+    layer.text("CAFE", 38.2, 102.8, 3.3, WHITE, 0.17)
+    layer.draw(box(197, 99.4, 32, 5.8), (0.18, 0.25, 0.33))
+    layer.text("HOTEL", 205, 100.7, 3.3, (0.98, 0.84, 0.52), 0.17)
+    for k in range(10):
+        awning = (0.86, 0.30, 0.24) if k % 2 else WHITE
+        x = 31 + 3 * k
+        layer.draw(convex((x, 107.4), (x + 3, 107.4), (x + 3, 111), (x + 1.5, 112), (x, 111)), awning)
+
+
+def draw_street(layer: Layer, rng: np.random.Generator) -> None:
+    """Quay, lamps, a string of pennants, a tree and people."""
+    end = 318.0
+    layer.draw(box(-10, QUAY_TOP, end + 10, QUAY_FOOT - QUAY_TOP), bricks((0.55, 0.52, 0.49), (0.24, 0.24, 0.25), 8.5, 3.4, 0.4))
+    layer.draw(box(-10, QUAY_TOP - 0.6, end + 11, 2.2), plaster((0.78, 0.74, 0.68)))
+    layer.draw(box(-10, QUAY_FOOT - 2.2, end + 10, 2.2), (0.12, 0.20, 0.14), 0.6)
+    for x in (12.0, 79.0, 157.0, 231.0, 301.0):
+        layer.path([(x, QUAY_TOP), (x, 95)], 0.9, INK)
+        layer.path([(x - 2.6, 96.2), (x + 2.6, 96.2)], 0.5, INK)
+        layer.draw(convex((x - 1.5, 94.6), (x - 2.0, 90.4), (x + 2.0, 90.4), (x + 1.5, 94.6)), (1.0, 0.92, 0.66))
+        layer.path([(x - 2.3, 90.2), (x, 88.2), (x + 2.3, 90.2)], 0.7, INK)
+    flags = ((0.85, 0.25, 0.22), (0.96, 0.78, 0.28), (0.24, 0.46, 0.66), WHITE, (0.30, 0.55, 0.38))
+    for begin, finish in ((12.0, 79.0), (157.0, 231.0), (231.0, 301.0)):
+        for k, (x, y) in enumerate(layer.rope((begin, 91), (finish, 91), 5, 0.35, INK)[1:-1]):
+            layer.draw(convex((x - 1.5, y), (x + 1.5, y), (x, y + 3.6)), flags[k % 5])
+    for x in (20.0, 68.0, 124.0, 186.0, 258.0, 309.0):
+        layer.draw(box(x, QUAY_TOP - 3.4, 2.2, 3.4), (0.20, 0.20, 0.22))
+        layer.draw(ellipse(x + 1.1, QUAY_TOP - 3.6, 1.8, 0.9), (0.28, 0.28, 0.30))
+    draw_tree(layer, 286, 92, rng)
+    coats = ((0.75, 0.22, 0.20), (0.20, 0.30, 0.50), (0.85, 0.70, 0.35), (0.25, 0.40, 0.32))
+    for k, x in enumerate((47.0, 51.5, 139.0, 171.0, 213.0, 217.6, 276.0)):
+        layer.draw(line((x - 0.8, QUAY_TOP - 0.6), (x, QUAY_TOP - 4.4), 1.0), INK)
+        layer.draw(line((x + 0.9, QUAY_TOP - 0.6), (x, QUAY_TOP - 4.4), 1.0), INK)
+        layer.draw(line((x, QUAY_TOP - 4.6), (x, QUAY_TOP - 7.6), 2.2), coats[k % 4])
+        layer.draw(ellipse(x, QUAY_TOP - 9.8, 1.15, 1.3), (0.86, 0.66, 0.52))
+
+
+def draw_leaves(layer: Layer, spots: Iterable[Point], size: float, rng: np.random.Generator) -> None:
+    """Leaves in many greens, those drawn later lighter: they lie nearer to the sun."""
+    listed = list(spots)
+    for k, (x, y) in enumerate(listed):
+        light = 0.45 + 0.55 * k / len(listed) + 0.25 * rng.random()
+        hue = rng.random()
+        color = (light * (0.36 + 0.22 * hue), light * (0.52 + 0.06 * hue), light * 0.20)
+        layer.draw(ellipse(x, y, size * (0.8 + 0.5 * rng.random()), size * 0.46, rng.random() * np.pi), color)
+
+
+def draw_tree(layer: Layer, x: float, y: float, rng: np.random.Generator) -> None:
+    for dx, dy, width in ((0.0, 8.0, 2.2), (-6, -4, 1.0), (6, -6, 1.0), (2, -12, 0.8)):
+        layer.path([(x, QUAY_TOP), (x + dx * 0.3, y + 8), (x + dx, y + dy)], width, (0.26, 0.19, 0.15))
+    spread = rng.normal(size=(620, 2)) * (5.6, 5.2)
+    layered = spread[np.argsort(-spread[:, 1] - 0.6 * spread[:, 0] + rng.normal(size=620) * 4)]
+    draw_leaves(layer, [(x + dx, y - 6 + dy) for dx, dy in layered], 1.35, rng)
+
+
+def draw_lighthouse(layer: Layer) -> None:
+    x, foot = 352.0, 128.0
+    for k in range(26):
+        stone = 0.34 + 0.22 * float(cells(np.float32(k), np.float32(9)))
+        layer.draw(ellipse(326 + k * 2.6, foot + 2.5 - 2.2 * np.sin(k * 0.9) ** 2, 3.4, 2.8), (stone, stone * 0.97, stone * 0.94))
+    layer.draw(convex((x - 6, foot), (x - 3.8, 74), (x + 3.8, 74), (x + 6, foot)), striped(WHITE, (0.78, 0.20, 0.18), 9))
+    layer.draw(convex((x + 2, foot), (x + 1.2, 74), (x + 3.8, 74), (x + 6, foot)), INK, 0.18)
+    layer.draw(box(x - 5.4, 72.4, 10.8, 1.8), INK)
+    for k in range(6):
+        layer.path([(x - 5 + 2 * k, 72.4), (x - 5 + 2 * k, 69.4)], 0.35, INK)
+    layer.path([(x - 5.2, 69.4), (x + 5.2, 69.4)], 0.4, INK)
+    layer.draw(box(x - 2.8, 65, 5.6, 7.4), (1.0, 0.93, 0.66))
+    layer.path([(x, 65), (x, 72)], 0.5, INK)
+    layer.draw(convex((x - 3.8, 65.2), (x, 59.8), (x + 3.8, 65.2)), (0.70, 0.18, 0.16))
+    layer.path([(x, 60), (x, 56.4)], 0.5, INK)
+
+
+def draw_boat() -> Layer:
+    """A sloop; its water line is at KEEL, its stern at 6."""
+    layer = Layer(112)
+    rail = KEEL - 10.5
+    mast, top = 52.0, 62.0
+    for begin, end in (((8, rail - 1), (mast, top + 1)), ((104, rail - 3), (mast, top + 1)), ((34, rail), (mast, 84)), ((70, rail), (mast, 84))):
+        layer.path([begin, end], 0.35, (0.16, 0.15, 0.15))
+    layer.draw(box(mast - 0.8, top, 1.6, rail - top), (0.62, 0.42, 0.25))
+    layer.draw(box(mast + 0.3, top, 0.5, rail - top), (0.40, 0.25, 0.15))
+    for y in (84.0, 104.0):
+        layer.path([(mast - 7, y), (mast + 7, y)], 0.6, (0.40, 0.25, 0.15))
+    layer.path([(mast, 137), (12, 133.6)], 1.2, (0.55, 0.36, 0.22))
+    for k in range(13):
+        layer.draw(ellipse(15 + 2.8 * k, 132.2 + 0.25 * k, 2.2, 1.5), (0.93 - 0.10 * (k % 2), 0.90 - 0.10 * (k % 2), 0.80))
+    layer.draw(convex((mast + 3, 132), (mast + 3, 84), (97, 140)), lambda x, y: sail(x, y))
+    layer.draw(convex((mast, top), (mast, top + 4.4), (mast - 8.5, top + 2.2)), (0.84, 0.22, 0.20))
+    draw_hull(layer, rail)
+    return layer
+
+
+def sail(x: Array, y: Array) -> Array:
+    seam = np.clip(np.abs((x * 0.55 + y) % 7 - 3.5) / 0.35, 0.80, 1)
+    fold = 0.92 + 0.08 * np.sin(x * 0.35 + y * 0.12)
+    return tinted((0.97, 0.93, 0.82), (seam * fold).astype(np.float32))
+
+
+def draw_hull(layer: Layer, rail: float) -> None:
+    layer.draw(convex((30, rail), (33, rail - 5), (64, rail - 5), (68, rail)), (0.92, 0.89, 0.82))
+    layer.draw(convex((32, rail - 4.6), (33, rail - 6), (64, rail - 6), (65, rail - 4.6)), (0.50, 0.31, 0.19))
+    for x in (38.0, 45.0, 55.0, 60.5):
+        layer.draw(ellipse(x, rail - 2.5, 1.5, 1.2), (0.70, 0.55, 0.25))
+        layer.draw(ellipse(x, rail - 2.5, 1.1, 0.8), (0.10, 0.14, 0.18))
+    hull = [(6.0, rail - 1), (106.0, rail - 4), (94.0, KEEL), (14.0, KEEL)]
+    layer.draw(convex(*hull), planks_along((0.13, 0.30, 0.38)))
+    layer.draw(convex((6, rail - 1), (106, rail - 4), (104.4, rail - 2.4), (6.4, rail + 0.9)), (0.95, 0.92, 0.85))
+    layer.draw(convex((12.4, KEEL - 2.2), (96.5, KEEL - 2.2), (94, KEEL), (14, KEEL)), (0.66, 0.20, 0.17))
+    layer.text("NORA 18", 72, rail + 1.4, 3.0, (0.96, 0.90, 0.76), 0.17)
+    for x in (24.0, 44.0, 64.0):
+        layer.path([(x, rail - 1.4), (x, rail + 1)], 0.4, INK)
+        layer.draw(ellipse(x, rail + 3.4, 1.5, 2.5), (0.93, 0.93, 0.90))
+        layer.draw(box(x - 1.5, rail + 2.9, 3, 0.9), (0.30, 0.36, 0.55))
+    for x in (88.0, 94.0, 100.0):
+        layer.path([(x, rail - 3), (x, rail - 7.4)], 0.35, (0.75, 0.75, 0.76))
+    layer.path([(86, rail - 6.8), (101, rail - 7.4)], 0.35, (0.75, 0.75, 0.76))
+    layer.draw(line((22, rail - 1.5), (22, rail - 5), 2.6), (0.90, 0.72, 0.22))
+    layer.draw(ellipse(22, rail - 7.6, 1.3, 1.5), (0.84, 0.63, 0.50))
+
+
+def planks_along(color: Color) -> Paint:
+    def paint(x: Array, y: Array) -> Array:
+        seam = np.clip(np.abs((y + 0.03 * x) % 2.3 - 1.15) / 0.25, 0.72, 1)
+        return tinted(color, (seam * (0.90 + 0.25 * clouds(x / 7, y, 3))).astype(np.float32))
+
+    return paint
+
+
+def draw_balloon() -> Layer:
+    """A hot-air balloon, 36 by 56."""
+    layer = Layer(36, 56)
+    colors = np.array([(0.86, 0.24, 0.20), (0.97, 0.80, 0.34), (0.93, 0.90, 0.82), (0.20, 0.42, 0.56)], np.float32)
+
+    def gores(x: Array, y: Array) -> Array:
+        half = 15.2 * np.sqrt(np.clip(1 - ((y - 17) / 17) ** 2, 0.02, 1))
+        across = np.arcsin(np.clip((x - 18) / half, -1, 1)) / np.pi + 0.5
+        band = np.where((y > 15) & (y < 21), 2, 0)
+        zigzag = np.where(np.abs(y - 18 + 2 * np.abs((across * 14) % 2 - 1) - 1) < 0.8, 1, 0)
+        index = (np.floor(across * 12).astype(int) + band + zigzag) % 4
+        light = 0.66 + 0.46 * np.clip((x - 18) / 30 - (y - 14) / 60 + 0.45, 0, 1)
+        return colors[index] * light[..., None]
+
+    layer.draw(ellipse(18, 17, 15, 16.5), gores)
+    layer.draw(convex((5.2, 25), (30.8, 25), (21.4, 42), (14.6, 42)), gores)
+    for x in (15.0, 17.0, 19.0, 21.0):
+        layer.path([(x, 42), (16 + (x - 15) * 0.66, 48)], 0.3, INK)
+    layer.draw(box(15.4, 47.6, 5.2, 4.8), bricks((0.55, 0.36, 0.20), (0.30, 0.19, 0.10), 1.4, 1.0, 0.2))
+    layer.draw(ellipse(17.2, 46.6, 0.7, 0.9), (0.30, 0.20, 0.15))
+    return layer
+
+
+def draw_sky(width: float) -> Array:
+    """float32 [H, W, 3]: evening light that comes from the right, with clouds and two rows of hills."""
+    layer = Layer(width)
+
+    def air(x: Array, y: Array) -> Array:
+        down = np.clip(y / 112, 0, 1)[..., None]
+        glow = np.exp(-(((x - 330) / 190) ** 2) - ((y - 112) / 60) ** 2)[..., None]
+        base = np.array((0.30, 0.52, 0.74), np.float32) * (1 - down) + np.array((0.93, 0.80, 0.68), np.float32) * down
+        warm = base + glow * (np.array((1.0, 0.76, 0.46), np.float32) - base) * 0.8
+        drift = x / 62 + y / 40
+        bank = clouds(drift + 2.6, y / 21 + 1.7, 6)
+        thick = np.clip((bank - 0.47) * 3.6, 0, 1)[..., None] * (1 - 0.55 * down)
+        lit = clouds(drift + 2.8, y / 21 + 1.45, 6)
+        shade = np.clip(0.80 + 1.2 * (bank - lit), 0.62, 1.0)[..., None]
+        return warm * (1 - thick) + np.array((1.0, 0.93, 0.85), np.float32) * shade * thick
+
+    layer.draw(box(-4, -4, width + 8, HEIGHT + 8), air)
+    for height, rough, color in ((88.0, 30.0, (0.62, 0.66, 0.72)), (101.0, 17.0, (0.40, 0.50, 0.50))):
+
+        def ridge(x: Array, y: Array, height: float = height, rough: float = rough) -> Array:
+            return height + 22 * (0.5 - clouds(x / (rough * 3), 0 * x + rough, 6)) - y
+
+        def wood(x: Array, y: Array, color: Color = color) -> Array:
+            return tinted(color, 0.88 + 0.28 * clouds(x / 3, y / 2, 3))
+
+        layer.draw(Shape((0, 60, width, HEIGHT), ridge), wood)
+    return np.ascontiguousarray(layer.pixels[..., :3])
+
+
+def draw_branch() -> Layer:
+    """Leaves that hang into the picture at the top left, near the camera."""
+    layer, rng = Layer(140, 90), np.random.default_rng(5)
+    spots: list[Point] = []
+    for begin, middle, end in (((-4, 2), (46, 10), (92, 20)), ((-4, 14), (24, 26), (44, 44)), ((30, -4), (62, 4), (112, 6))):
+        (ax, ay), (bx, by), (cx, cy) = begin, middle, end
+        points = [
+            (ax * (1 - t) ** 2 + 2 * bx * t * (1 - t) + cx * t * t, ay * (1 - t) ** 2 + 2 * by * t * (1 - t) + cy * t * t)
+            for t in np.linspace(0, 1, 12)
+        ]
+        layer.path(points, 1.1, (0.20, 0.15, 0.12))
+        for k, (x, y) in enumerate(points):
+            count, spread = 15 - k // 2, 6.5 - 0.25 * k
+            spots += [(x + dx, y + dy) for dx, dy in rng.normal(size=(count, 2)) * spread * (0.8, 0.55)]
+    draw_leaves(layer, spots, 2.5, rng)
+    return layer
+
+
+class Harbour:
+    """The whole scene; `picture` looks at it at a moment."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(11)
+        width = WIDTH + PAN + 8
+        self.sky = draw_sky(width)
+        town = Layer(width)
+        draw_lighthouse(town)
+        for house in HOUSES:
+            draw_house(town, house)
+        draw_signs(town)
+        draw_street(town, rng)
+        self.town = town.pixels
+        self.boat, self.balloon, self.branch = draw_boat().pixels, draw_balloon().pixels, draw_branch().pixels
+
+    def picture(self, seconds: float, pan: float) -> Array:
+        """float32 [FINE * HEIGHT, FINE * WIDTH, 3]; pan: shown pixels the camera has moved."""
+        right, wide = round(pan * FINE), WIDTH * FINE
+        far = round(pan * 0.3 * FINE)
+        picture = self.sky[:, far : far + wide].copy()
+        lift = round((18 - 4.5 * seconds) * FINE)
+        over(picture, self.balloon, lift, round((262 - pan * 0.45 - 3.0 * seconds) * FINE))
+        self._birds(picture, seconds, pan)
+        over(picture, self.town[:, right : right + wide])
+        boat_column = round((114 + 15 * seconds - pan) * FINE)
+        bob = round(0.9 * np.sin(seconds * 2.4) * FINE)
+        self._water(picture, seconds, pan, boat_column, bob)
+        hull = self.boat[: round(KEEL * FINE)]
+        over(picture, hull, bob, boat_column)
+        sway = round(0.8 * np.sin(seconds * 1.9) * FINE)
+        over(picture, self.branch, sway, round((-6 - pan * 1.5) * FINE))
+        return np.clip(picture, 0, 1)
+
+    def _birds(self, picture: Array, seconds: float, pan: float) -> None:
+        layer = Layer(WIDTH, 70)
+        for k in range(4):
+            x, y = 168 + 13 * k + 9 * seconds - pan * 0.4, 30 + 6 * ((k * 7) % 4) - 2 * seconds
+            wing = 1.8 * np.sin(seconds * 9 + k * 1.7)
+            layer.path([(x - 3.6, y - wing), (x - 1.4, y - 0.9), (x, y), (x + 1.4, y - 0.9), (x + 3.6, y - wing)], 0.45, INK)
+        over(picture, layer.pixels)
+
+    def _water(self, picture: Array, seconds: float, pan: float, boat_column: int, bob: int) -> None:
+        """Fills what lies below the quay with a moving mirror of what stands above."""
+        foot = round(QUAY_FOOT * FINE)
+        rows, columns = np.indices((picture.shape[0] - foot, picture.shape[1]), np.float32)
+        depth, x = rows / FINE, columns / FINE + pan
+        # Waves look longer and farther apart toward the viewer.
+        near = 1 + depth / 11
+        u, v = x / near, 9 * np.log(near)
+        swell = np.sin(u * 0.55 + v * 2.1 - seconds * 2.6) + np.sin(u * -0.38 + v * 3.3 - seconds * 3.1)
+        ripple = clouds(u / 6 + seconds * 0.35, v * 1.4 - seconds * 0.8, 3) - 0.44
+        slope = 0.35 * swell + 5.0 * ripple
+        shift = (slope * (0.4 + 0.22 * depth) * FINE).astype(int)
+        aside = (1.2 * swell * FINE * 0.3).astype(int)
+        columns = np.clip(columns.astype(int) + aside, 0, picture.shape[1] - 1)
+        mirror = picture[np.clip(foot - 1 - rows.astype(int) - shift, 0, foot - 1), columns]
+        boat = np.zeros((*picture.shape[:2], 4), np.float32)
+        keel = round(KEEL * FINE)
+        over_all(boat, self.boat[:keel], bob, boat_column)
+        above = 2 * (keel + bob) - foot - rows.astype(int) - shift
+        mirrored = boat[np.clip(above, 0, keel + bob - 1), columns] * (above < keel + bob)[..., None]
+        mirror = mirror * (1 - mirrored[..., 3:]) + mirrored[..., :3]
+        clear = np.clip(0.80 - 0.008 * depth - 0.09 * np.abs(slope), 0.25, 0.85)[..., None]
+        water = mirror * clear + np.asarray((0.09, 0.24, 0.27), np.float32) * (1 - clear)
+        glitter = np.clip(slope - 1.0, 0, 1)[..., None] * np.clip((x - 120) / 260, 0.1, 0.9)[..., None]
+        picture[foot:] = water + glitter * np.asarray((0.75, 0.60, 0.42), np.float32)
+
+
+def over_all(below: Array, layer: Array, row: int, column: int) -> None:
+    """`over` for a transparent background."""
+    top, left = max(0, row), max(0, column)
+    bottom, right = min(below.shape[0], row + layer.shape[0]), min(below.shape[1], column + layer.shape[1])
+    if bottom > top and right > left:
+        below[top:bottom, left:right] = layer[top - row : bottom - row, left - column : right - column]
+
+
+def shown(fine: Array, by: int = FINE) -> Array:
+    """Averages blocks of `by` x `by` drawn pixels in linear light."""
+    height, width = fine.shape[0] // by, fine.shape[1] // by
+    linear = np.clip(fine[: height * by, : width * by], 0, 1) ** 2.2
+    return linear.reshape(height, by, width, by, 3).mean(axis=(1, 3)) ** (1 / 2.2)
