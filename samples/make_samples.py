@@ -339,6 +339,7 @@ def draw_house(layer: Layer, house: House) -> None:
 
 def draw_signs(layer: Layer) -> None:
     """What is to be read: the warehouse's name and two shop signs."""
+    layer.draw(box(96, 72.4, 62, 16), plaster((0.93, 0.89, 0.80)))
     layer.draw(box(98, 74.2, 58, 12.6), (0.16, 0.27, 0.36))
     layer.draw(box(98.8, 75.0, 56.4, 11.0), (0.93, 0.86, 0.70))
     layer.draw(box(99.4, 75.6, 55.2, 9.8), (0.16, 0.27, 0.36))
@@ -574,7 +575,7 @@ class Harbour:
         hull = self.boat[: round(KEEL * FINE)]
         over(picture, hull, bob, boat_column)
         sway = round(0.8 * np.sin(seconds * 1.9) * FINE)
-        over(picture, self.branch, sway, round((-6 - pan * 1.5) * FINE))
+        over(picture, self.branch, sway - FINE, round((-6 - pan * 1.5) * FINE))
         return np.clip(picture, 0, 1)
 
     def _birds(self, picture: Array, seconds: float, pan: float) -> None:
@@ -625,3 +626,262 @@ def shown(fine: Array, by: int = FINE) -> Array:
     height, width = fine.shape[0] // by, fine.shape[1] // by
     linear = np.clip(fine[: height * by, : width * by], 0, 1) ** 2.2
     return linear.reshape(height, by, width, by, 3).mean(axis=(1, 3)) ** (1 / 2.2)
+
+
+# ---- sound
+
+
+def plucked(notes: Sequence[tuple[float, float]], seconds: float, rate: int) -> Array:
+    """float32 [samples]: strings plucked at (seconds, hertz), over the wash of waves."""
+    time = np.arange(round(seconds * rate)) / rate
+    sound = np.zeros_like(time)
+    for begin, pitch in notes:
+        since = np.clip(time - begin, 0, None)
+        for overtone in (1, 2, 3, 4):
+            fading = np.exp(-since * (2.2 + 1.6 * overtone)) * np.minimum(since * 300, 1)
+            sound += fading * np.sin(2 * np.pi * pitch * overtone * since) / overtone**1.6 * 0.16
+    hiss = np.random.default_rng(3).normal(size=len(time))
+    surf = np.convolve(hiss, np.hanning(24), mode="same") * (0.55 + 0.45 * np.sin(2 * np.pi * 0.45 * time))
+    return np.clip(sound + 0.006 * surf, -0.95, 0.95).astype(np.float32)
+
+
+def melody(seconds: float) -> list[tuple[float, float]]:
+    scale = (0, 4, 7, 11, 12, 11, 7, 4, 2, 5, 9, 12)
+    return [(0.2 * k, 261.63 * 2 ** (scale[k % 12] / 12)) for k in range(int(seconds / 0.2))]
+
+
+# ---- files
+
+
+def planes_from_rgb(rgb: Array, bits: int = 8) -> list[NDArray[Any]]:
+    """Y, U, V planes in BT.709 limited range, 4:2:0 with chroma samples on the left luma column, odd sizes rounded up."""
+    peak = 2 ** (bits - 8)
+    luma = rgb @ np.array((0.2126, 0.7152, 0.0722), np.float32)
+    blue, red = (rgb[..., 2] - luma) / 1.8556, (rgb[..., 0] - luma) / 1.5748
+    planes = [16 + 219 * luma]
+    for chroma in (blue, red):
+        odd_rows, odd_columns = chroma.shape[0] % 2, chroma.shape[1] % 2
+        wide = np.pad(chroma, ((0, odd_rows), (1, 1 + odd_columns)), mode="edge")
+        halved = (wide[::2] + wide[1::2]) / 2
+        planes.append(128 + 224 * (halved[:, :-2:2] + 2 * halved[:, 1:-1:2] + halved[:, 2::2]) / 4)
+    dtype = np.uint8 if bits == 8 else np.uint16
+    return [np.clip(np.rint(plane * peak), 0, 256 * peak - 1).astype(dtype) for plane in planes]
+
+
+def frame_from_planes(planes: Sequence[NDArray[Any]], pixel_format: str) -> av.VideoFrame:
+    frame = av.VideoFrame(planes[0].shape[1], planes[0].shape[0], pixel_format)
+    for target, plane in zip(frame.planes, planes, strict=True):
+        stride = target.line_size // plane.itemsize
+        rows = np.frombuffer(target, plane.dtype).reshape(-1, stride)
+        rows[: plane.shape[0], : plane.shape[1]] = plane
+    return frame
+
+
+def open_output(path: Path) -> Any:
+    """bitexact keeps dates, versions and random numbers out of the file."""
+    return av.open(str(path), "w", options={"fflags": "+bitexact"})
+
+
+def add_video(output: Any, codec: str, size: tuple[int, int], time_base: Fraction, options: dict[str, str], bits: int = 8) -> Any:
+    """A track with BT.709 tags that is encoded alike on every machine: with one thread."""
+    stream = output.add_stream(codec, options=options)
+    context = stream.codec_context
+    context.width, context.height = size
+    context.pix_fmt = "yuv420p" if bits == 8 else f"yuv420p{bits}le"
+    context.time_base = stream.time_base = time_base
+    context.framerate = Fraction(24)
+    context.color_primaries = context.color_trc = context.colorspace = context.color_range = 1
+    context.thread_count = 1
+    context.flags |= 1 << 8 | 1 << 23  # AV_CODEC_FLAG_FRAME_DURATION, AV_CODEC_FLAG_BITEXACT
+    return stream
+
+
+def add_sound(output: Any, codec: str, rate: int, bit_rate: int, layout: str = "mono") -> Any:
+    stream = output.add_stream(codec, rate=rate, layout=layout)
+    stream.codec_context.flags |= 1 << 23
+    if bit_rate:
+        stream.codec_context.bit_rate = bit_rate
+    return stream
+
+
+def encode_video(output: Any, stream: Any, frames: Iterable[tuple[int, int, list[NDArray[Any]]]]) -> None:
+    """frames: (pts, duration, planes)."""
+    for pts, duration, planes in frames:
+        frame = frame_from_planes(planes, stream.codec_context.pix_fmt)
+        frame.pts, frame.duration, frame.time_base = pts, duration, stream.codec_context.time_base
+        output.mux(stream.encode(frame))
+    output.mux(stream.encode(None))
+
+
+def encode_sound(output: Any, stream: Any, samples: Array) -> None:
+    """samples: float32 [channels, samples] at the track's rate."""
+    rate = stream.codec_context.sample_rate
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", stream.codec_context.layout.name)
+    frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+    resampler = av.AudioResampler(stream.codec_context.format, stream.codec_context.layout, rate)
+    for part in (*resampler.resample(frame), *resampler.resample(None)):
+        output.mux(stream.encode(part))
+    output.mux(stream.encode(None))
+
+
+def views(harbour: Harbour, count: int, rate: int) -> Iterator[tuple[float, Array]]:
+    """(seconds, picture) of a walk along the quay that starts and ends softly."""
+    for index in range(count):
+        way = index / (count - 1)
+        yield index / rate, harbour.picture(index / rate, PAN * way * way * (3 - 2 * way))
+
+
+def make_clip(path: Path, harbour: Harbour) -> None:
+    """H.264 and AAC: the walk along the quay."""
+    count, rate = 60, 24
+    with open_output(path) as output:
+        video = add_video(
+            output, "libx264", (WIDTH, HEIGHT), Fraction(1, 12288), {"crf": "24", "preset": "slow", "g": "48"}
+        )
+        sound = add_sound(output, "aac", 48000, 96000, "stereo")
+        step = 12288 // rate
+        encode_video(
+            output, video,
+            ((step * k, step, planes_from_rgb(shown(fine))) for k, (_, fine) in enumerate(views(harbour, count, rate))),
+        )  # fmt: skip
+        left = plucked(melody(count / rate), count / rate, 48000)
+        right = np.roll(left, 480) * 0.9
+        encode_sound(output, sound, np.stack([left, right]))
+
+
+NIGHT = np.array((0.30, 0.38, 0.62), np.float32)
+SUBTITLES = ((100, 600, "The lamps are lit."), (800, 600, "Good night, harbour."))
+GERMAN = ((100, 600, r"{\i1}Die Lampen brennen.{\i0}"), (800, 600, r"{\b1}Gute Nacht,{\b0} Hafen."))
+ASS_HEADER = """[Script Info]
+ScriptType: v4.00+
+PlayResX: 160
+PlayResY: 120
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, \
+StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Sans,9,&H00FFFFFF,&H000000FF,&H00402010,&H80000000,0,0,0,0,100,100,0,0,1,1,0,2,6,6,4,1
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+
+
+def at_night(fine: Array) -> Array:
+    """The same view after dark: what is yellow and bright by day is taken for a lamp."""
+    red, blue = fine[..., 0], fine[..., 2]
+    lamp = (np.clip((red - blue - 0.30) * 6, 0, 1) * np.clip((red - 0.88) * 16, 0, 1))[..., None]
+    return fine**1.5 * NIGHT * (1 - lamp) + fine * lamp
+
+
+def draw_stars(harbour: Harbour) -> None:
+    rng, layer = np.random.default_rng(8), Layer(harbour.sky.shape[1] / FINE)
+    for x, y, size in rng.random((170, 3)) * (WIDTH + PAN, 92, 1):
+        layer.draw(ellipse(x, y, 0.16 + 0.34 * size**4, 0.16 + 0.34 * size**4), (1.0, 0.98, 0.60))
+    over(harbour.sky, layer.pixels)
+
+
+def uneven_times(seconds: float) -> list[int]:
+    """Milliseconds of frames that come as they like, as a telephone records them."""
+    times, steps = [0], (33, 34, 33, 50, 33, 17, 67, 33, 34, 100)
+    while times[-1] + steps[len(times) % 10] < seconds * 1000:
+        times.append(times[-1] + steps[len(times) % 10])
+    return times
+
+
+def add_subtitles(output: Any, codec: str, language: str, title: str) -> Any:
+    stream = output.add_stream(codec)
+    stream.codec_context.subtitle_header = ASS_HEADER.encode()
+    stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+    stream.metadata.update(language=language, title=title)
+    return stream
+
+
+def mux_subtitles(output: Any, stream: Any, lines: Iterable[tuple[int, int, str]]) -> None:
+    """lines: (begin, duration, what the track holds), times in milliseconds."""
+    for begin, duration, text in lines:
+        packet = av.Packet(text.encode())
+        packet.pts = packet.dts = begin
+        packet.duration, packet.time_base, packet.stream = duration, Fraction(1, 1000), stream
+        output.mux(packet)
+
+
+def make_subtitled(path: Path, harbour: Harbour) -> None:
+    """H.264 with uneven times, two sound tracks, two kinds of subtitles, chapters and an attached file."""
+    seconds, milli = 1.5, Fraction(1, 1000)
+    times = uneven_times(seconds)
+    with open_output(path) as output:
+        output.metadata["title"] = "The harbour at night"
+        video = add_video(output, "libx264", (160, 120), milli, {"crf": "25", "preset": "slow"})
+        music, voice = add_sound(output, "aac", 44100, 48000), add_sound(output, "flac", 16000, 0)
+        music.metadata.update(language="eng", title="Music")
+        voice.metadata.update(language="deu", title="Glocken")
+        english = add_subtitles(output, "subrip", "eng", "English")
+        german = add_subtitles(output, "ass", "deu", "Deutsch")
+        about = b"Drawn by samples/make_samples.py of vidsr. Do with it what you like.\n"
+        output.add_attachment("about.txt", "text/plain", about)
+        chapters = ((0, 700, "Lamps"), (700, 1500, "Stars"))
+        output.set_chapters(
+            [{"id": k + 1, "start": a, "end": b, "time_base": milli, "metadata": {"title": t}} for k, (a, b, t) in enumerate(chapters)]
+        )
+        frames = []
+        for time, following in zip(times, [*times[1:], round(seconds * 1000)], strict=True):
+            fine = harbour.picture(time / 1000, PAN - 12)[120:600, 600:1240]
+            frames.append((time, following - time, planes_from_rgb(shown(at_night(fine)))))
+        output.start_encoding()
+        mux_subtitles(output, english, SUBTITLES)
+        mux_subtitles(output, german, ((a, b, f"{k},0,Default,,0,0,0,,{text}") for k, (a, b, text) in enumerate(GERMAN)))
+        encode_video(output, video, frames)
+        encode_sound(output, music, plucked(melody(seconds), seconds, 44100)[None])
+        encode_sound(output, voice, plucked([(0.0, 880.0), (0.75, 660.0)], seconds, 16000)[None])
+
+
+def make_gradient(path: Path) -> None:
+    """HEVC, 10 bits: a night sky that brightens out of black, over a ramp in which every code value has one column."""
+    width, height, count, rate = 256, 144, 24, 24
+    x, y = np.meshgrid(np.linspace(0, 1, width, dtype=np.float32), np.linspace(0, 1, height, dtype=np.float32))
+
+    def planes(index: int) -> list[NDArray[Any]]:
+        way = index / (count - 1)
+        glow = np.exp(-(((x - 0.25 - 0.5 * way) / 0.5) ** 2) - ((y - 0.8) / 0.45) ** 2) * 0.30 * way
+        sky = glow[..., None] * np.array((1.0, 0.62, 0.50), np.float32) + ((1 - y) * 0.10 * way)[..., None] * NIGHT
+        luma, blue, red = planes_from_rgb(sky, bits=10)
+        luma[-36:] = 64 + np.arange(width)
+        blue[-18:] = red[-18:] = 512
+        return [luma, blue, red]
+
+    options = {"crf": "10", "preset": "medium", "x265-params": "log-level=error:pools=none:frame-threads=1:info=0"}
+    with open_output(path) as output:
+        video = add_video(output, "libx265", (width, height), Fraction(1, 12288), options, bits=10)
+        video.codec_context.codec_tag = "hvc1"
+        encode_video(output, video, ((512 * k, 12288 // rate, planes(k)) for k in range(count)))
+
+
+def make_odd(path: Path, harbour: Harbour) -> None:
+    """VP9 and Opus: the balloon in 97x65, a size that 4:2:0 does not divide."""
+    with open_output(path) as output:
+        options = {"crf": "32", "b": "0", "deadline": "good", "cpu-used": "2"}
+        video = add_video(output, "libvpx-vp9", (97, 65), Fraction(1, 1000), options)
+        sound = add_sound(output, "libopus", 48000, 32000)
+        times = [round(1000 * k / 24) for k in range(25)]
+        frames = (
+            (time, following - time, planes_from_rgb(shown(harbour.picture(time / 1000, 0)[28:288, 880:1268])))
+            for time, following in zip(times, times[1:], strict=False)
+        )
+        encode_video(output, video, frames)
+        encode_sound(output, sound, plucked([(0.0, 523.25), (0.25, 659.26), (0.5, 783.99)], 1.0, 48000)[None])
+
+
+def main(folder: Path) -> None:
+    harbour = Harbour()
+    make_clip(folder / "clip.mp4", harbour)
+    make_odd(folder / "odd.webm", harbour)
+    make_gradient(folder / "gradient_10bit.mp4")
+    draw_stars(harbour)
+    make_subtitled(folder / "subtitled.mkv", harbour)
+    for name in ("clip.mp4", "subtitled.mkv", "gradient_10bit.mp4", "odd.webm"):
+        print(f"{name}: {(folder / name).stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)

@@ -117,7 +117,7 @@ class Passthrough:
     def _chapters(self) -> list[Any]:
         chapters = []
         for chapter in self._input.chapters():
-            base = chapter["time_base"]
+            base: Fraction = chapter["time_base"] or Fraction(1)
             begin, finish = chapter["start"] * base, chapter["end"] * base
             if (self._end is not None and begin >= self._end) or (self._start is not None and finish <= self._start):
                 continue

@@ -106,7 +106,10 @@ def fuse(state: State) -> dict[str, NDArray[np.float32]]:
     for stem in stems:
         try:
             parts = {
-                name: (np.float64(state[f"{stem}.{name}.weight"]), np.float64(state[f"{stem}.{name}.bias"]))
+                name: (
+                    state[f"{stem}.{name}.weight"].astype(np.float64),
+                    state[f"{stem}.{name}.bias"].astype(np.float64),
+                )
                 for name in ("sk", "conv.0", "conv.1", "conv.2")
             }
         except KeyError as error:

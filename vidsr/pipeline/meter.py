@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 from vidsr.events import Stage
 
@@ -61,7 +60,7 @@ class Meter:
             then, before, busy = 0.0, 0, dict.fromkeys(STAGES, 0.0)
         elapsed = max(now - then, 1e-9)
         spent = {stage: self._busy[stage] - busy[stage] for stage in STAGES}
-        return (frames - before) / elapsed, self._shares(elapsed, cast("dict[Stage, float]", spent))
+        return (frames - before) / elapsed, self._shares(elapsed, spent)
 
     @staticmethod
     def _shares(elapsed: float, busy: dict[Stage, float]) -> dict[Stage, float]:

@@ -112,7 +112,7 @@ class _State:
 
 def _progress(meter: Meter, frames: int, total: int | None, written: int) -> Progress:
     fps, busy = meter.recent(frames)
-    limit = max(busy, key=lambda stage: busy[stage]) if frames else None
+    limit: Stage | None = max(busy, key=busy.__getitem__) if frames else None
     return Progress(
         frames=frames, total=total, seconds=meter.seconds, fps=fps, written_bytes=written, busy=busy, limit=limit
     )
