@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 Point = tuple[float, float]
 Color = tuple[float, float, float]
 Paint = Color | Callable[[Array, Array], Array]
@@ -35,11 +36,10 @@ TABLE: Array = np.random.default_rng(2024).random((256, 256)).astype(np.float32)
 WHITE, INK = (0.95, 0.93, 0.88), (0.10, 0.11, 0.14)
 
 STROKES = {
-    "A": "06-02-20-42-46 04-44", "B": "00-06-36-45-44-33-03 33-42-41-30-00", "C": "41-30-10-01-05-16-36-45",
-    "D": "00-06-26-44-42-20-00", "E": "40-00-06-46 03-33", "F": "40-00-06 03-33", "H": "00-06 40-46 03-43",
-    "I": "20-26", "K": "00-06 40-03-46", "L": "00-06-46", "N": "06-00-46-40", "O": "10-01-05-16-36-45-41-30-10",
-    "R": "06-00-30-41-42-33-03 23-46", "S": "41-30-10-01-02-13-33-44-45-36-16-05", "T": "00-40 20-26",
-    "V": "00-26-40", "Y": "00-23-40 23-26", "1": "11-20-26", "8": "10-01-02-13-33-42-41-30-10 13-04-05-16-36-45-44-33",
+    "A": "06-02-20-42-46 04-44", "C": "41-30-10-01-05-16-36-45", "D": "00-06-26-44-42-20-00", "E": "40-00-06-46 03-33",
+    "F": "40-00-06 03-33", "H": "00-06 40-46 03-43", "I": "20-26", "L": "00-06-46", "N": "06-00-46-40",
+    "O": "10-01-05-16-36-45-41-30-10", "R": "06-00-30-41-42-33-03 23-46", "S": "41-30-10-01-02-13-33-44-45-36-16-05",
+    "T": "00-40 20-26", "V": "00-26-40",
 }  # fmt: skip
 """Letters on a grid of 5 by 7 points: lines of points "xy", y downward."""
 
@@ -197,7 +197,7 @@ class Layer:
         region[..., 3:] += cover
 
     def path(self, points: Sequence[Point], width: float, paint: Paint) -> None:
-        for begin, end in zip(points, points[1:], strict=False):
+        for begin, end in pairwise(points):
             self.draw(line(begin, end, width), paint)
 
     def rope(self, begin: Point, end: Point, sag: float, width: float, paint: Paint) -> list[Point]:
@@ -219,7 +219,7 @@ class Layer:
 
 
 def over(below: Array, layer: Array, row: int = 0, column: int = 0) -> None:
-    """Lays [H, W, 4] on [H, W, 3] in place, its top left corner at (row, column), which may be outside."""
+    """Lays [H, W, 4] on [H, W, 3 or 4] in place, its top left corner at (row, column), which may be outside."""
     top, left = max(0, row), max(0, column)
     bottom, right = min(below.shape[0], row + layer.shape[0]), min(below.shape[1], column + layer.shape[1])
     if bottom <= top or right <= left:
@@ -227,7 +227,7 @@ def over(below: Array, layer: Array, row: int = 0, column: int = 0) -> None:
     part = layer[top - row : bottom - row, left - column : right - column]
     region = below[top:bottom, left:right]
     region *= 1 - part[..., 3:]
-    region += part[..., :3]
+    region += part[..., : below.shape[2]]
 
 
 # ---- the harbour
@@ -235,44 +235,52 @@ def over(below: Array, layer: Array, row: int = 0, column: int = 0) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class House:
-    """One house of the row. eaves: where its roof begins. gable: "steps", "point", "bell" or "roof" (seen broadside)."""
+    """One house of the row.
+
+    eaves: where its roof begins. gable: "steps", "point", "bell" or "roof" (seen broadside).
+    """
 
     left: float
     width: float
     eaves: float
     wall: Paint
-    trim: Color
     gable: str
     floors: int
     columns: int
+    trim: Color = WHITE
     roof: Color = (0.62, 0.29, 0.20)
     door: Color = (0.20, 0.33, 0.30)
     shutters: Color | None = None
 
 
-BRICK, OLD_BRICK, MORTAR = (0.66, 0.30, 0.22), (0.50, 0.27, 0.23), (0.80, 0.74, 0.66)
+BRICK, OLD_BRICK, MORTAR = (0.66, 0.30, 0.22), (0.50, 0.27, 0.23), (0.78, 0.72, 0.64)
+CREAM = (0.93, 0.89, 0.80)
 HOUSES = (
-    House(left=-14, width=42, eaves=66, wall=bricks(BRICK, MORTAR), trim=WHITE, gable="steps", floors=3, columns=3),
-    House(left=28, width=36, eaves=72, wall=plaster((0.90, 0.70, 0.34)), trim=WHITE, gable="roof", floors=3, columns=3,
+    House(left=-14, width=42, eaves=66, wall=bricks(BRICK, MORTAR), gable="steps", floors=3, columns=3),
+    House(left=28, width=36, eaves=72, wall=plaster((0.90, 0.70, 0.34)), gable="roof", floors=3, columns=3,
           shutters=(0.23, 0.42, 0.36)),
-    House(left=64, width=30, eaves=62, wall=planks((0.34, 0.50, 0.62)), trim=WHITE, gable="point", floors=3, columns=2),
-    House(left=94, width=66, eaves=70, wall=plaster((0.93, 0.89, 0.80)), trim=(0.35, 0.24, 0.18), gable="point", floors=3,
-          columns=5, door=(0.55, 0.20, 0.16)),
-    House(left=160, width=34, eaves=64, wall=bricks(OLD_BRICK, (0.72, 0.66, 0.60)), trim=WHITE, gable="steps", floors=3,
-          columns=3, door=(0.16, 0.25, 0.38)),
-    House(left=194, width=38, eaves=74, wall=plaster((0.80, 0.48, 0.38)), trim=WHITE, gable="roof", floors=2, columns=3,
+    House(left=64, width=30, eaves=62, wall=planks((0.34, 0.50, 0.62)), gable="point", floors=3, columns=2),
+    House(left=94, width=66, eaves=70, wall=plaster(CREAM), gable="point", floors=3, columns=5,
+          trim=(0.35, 0.24, 0.18), door=(0.55, 0.20, 0.16)),
+    House(left=160, width=34, eaves=64, wall=bricks(OLD_BRICK, MORTAR), gable="steps", floors=3, columns=3,
+          door=(0.16, 0.25, 0.38)),
+    House(left=194, width=38, eaves=74, wall=plaster((0.80, 0.48, 0.38)), gable="roof", floors=2, columns=3,
           shutters=(0.30, 0.24, 0.30), roof=(0.36, 0.34, 0.38)),
-    House(left=232, width=30, eaves=68, wall=plaster((0.55, 0.66, 0.48)), trim=WHITE, gable="bell", floors=3, columns=2),
-    House(left=262, width=34, eaves=78, wall=planks((0.62, 0.26, 0.20)), trim=WHITE, gable="point", floors=2, columns=3),
+    House(left=232, width=30, eaves=68, wall=plaster((0.55, 0.66, 0.48)), gable="bell", floors=3, columns=2),
+    House(left=262, width=34, eaves=78, wall=planks((0.62, 0.26, 0.20)), gable="point", floors=2, columns=3),
 )  # fmt: skip
 
 
 def draw_gable(layer: Layer, house: House) -> None:
     left, right, eaves, middle = house.left, house.left + house.width, house.eaves, house.left + house.width / 2
     if house.gable == "roof":
-        layer.draw(convex((left - 1, eaves), (left + 3, eaves - 15), (right - 3, eaves - 15), (right + 1, eaves)), tiles(house.roof))
+        ridge = eaves - 15
+        layer.draw(
+            convex((left - 1, eaves), (left + 3, ridge), (right - 3, ridge), (right + 1, eaves)), tiles(house.roof)
+        )
         for x in (middle - house.width / 4, middle + house.width / 4):
-            layer.draw(convex((x - 4, eaves - 2), (x - 4, eaves - 9), (x, eaves - 13), (x + 4, eaves - 9), (x + 4, eaves - 2)), house.wall)
+            layer.draw(box(x - 4, eaves - 9, 8, 7), house.wall)
+            layer.draw(convex((x - 4, eaves - 9), (x, eaves - 13), (x + 4, eaves - 9)), house.wall)
             draw_window(layer, x - 2.2, eaves - 8.4, 4.4, 5.6, house)
             layer.path([(x - 5, eaves - 8.2), (x, eaves - 13.4), (x + 5, eaves - 8.2)], 0.9, house.trim)
     elif house.gable == "point":
@@ -302,7 +310,7 @@ def draw_window(layer: Layer, x: float, y: float, width: float, height: float, h
         sky = np.clip((py - y) / height * 1.3 + 0.35 * clouds(px / 3, py / 3, 2) - 0.25, 0, 1)[..., None]
         return np.asarray((0.60, 0.69, 0.76), np.float32) * (1 - sky) + np.asarray((0.13, 0.17, 0.22), np.float32) * sky
 
-    lit = cells(np.float32(x * 3.3), np.float32(y * 1.7)) > 0.80
+    lit = TABLE[int(y * 1.7) & 255, int(x * 3.3) & 255] > 0.80
     if house.shutters:
         for side in (x - width * 0.52, x + width * 1.06):
             layer.draw(box(side, y, width * 0.46, height), striped(house.shutters, (0.13, 0.22, 0.20), 0.55))
@@ -339,17 +347,17 @@ def draw_house(layer: Layer, house: House) -> None:
 
 def draw_signs(layer: Layer) -> None:
     """What is to be read: the warehouse's name and two shop signs."""
-    layer.draw(box(96, 72.4, 62, 16), plaster((0.93, 0.89, 0.80)))
+    layer.draw(box(96, 72.4, 62, 16), plaster(CREAM))
     layer.draw(box(98, 74.2, 58, 12.6), (0.16, 0.27, 0.36))
     layer.draw(box(98.8, 75.0, 56.4, 11.0), (0.93, 0.86, 0.70))
     layer.draw(box(99.4, 75.6, 55.2, 9.8), (0.16, 0.27, 0.36))
     layer.text("VIDSR", 111, 77.1, 6.9, (0.98, 0.93, 0.80), 0.19)
     for x in (103.6, 150.4):
         layer.draw(ellipse(x, 80.5, 1.9, 1.9), (0.93, 0.62, 0.30))
-    layer.draw(box(31, 101.6, 30, 5.6), (0.50, 0.16, 0.15))
-    layer.text("CAFE", 38.2, 102.8, 3.3, WHITE, 0.17)
-    layer.draw(box(197, 99.4, 32, 5.8), (0.18, 0.25, 0.33))
-    layer.text("HOTEL", 205, 100.7, 3.3, (0.98, 0.84, 0.52), 0.17)
+    layer.draw(box(31, 99.6, 30, 7.6), (0.50, 0.16, 0.15))
+    layer.text("CAFE", 37.6, 101.1, 4.6, WHITE, 0.17)
+    layer.draw(box(196, 97.6, 34, 7.6), (0.18, 0.25, 0.33))
+    layer.text("HOTEL", 202.2, 99.1, 4.6, (0.98, 0.84, 0.52), 0.17)
     for k in range(10):
         awning = (0.86, 0.30, 0.24) if k % 2 else WHITE
         x = 31 + 3 * k
@@ -359,7 +367,8 @@ def draw_signs(layer: Layer) -> None:
 def draw_street(layer: Layer, rng: np.random.Generator) -> None:
     """Quay, lamps, a string of pennants, a tree and people."""
     end = 318.0
-    layer.draw(box(-10, QUAY_TOP, end + 10, QUAY_FOOT - QUAY_TOP), bricks((0.55, 0.52, 0.49), (0.24, 0.24, 0.25), 8.5, 3.4, 0.4))
+    stones = bricks((0.55, 0.52, 0.49), (0.24, 0.24, 0.25), 8.5, 3.4)
+    layer.draw(box(-10, QUAY_TOP, end + 10, QUAY_FOOT - QUAY_TOP), stones)
     layer.draw(box(-10, QUAY_TOP - 0.6, end + 11, 2.2), plaster((0.78, 0.74, 0.68)))
     layer.draw(box(-10, QUAY_FOOT - 2.2, end + 10, 2.2), (0.12, 0.20, 0.14), 0.6)
     for x in (12.0, 79.0, 157.0, 231.0, 301.0):
@@ -404,9 +413,11 @@ def draw_tree(layer: Layer, x: float, y: float, rng: np.random.Generator) -> Non
 def draw_lighthouse(layer: Layer) -> None:
     x, foot = 352.0, 128.0
     for k in range(26):
-        stone = 0.34 + 0.22 * float(cells(np.float32(k), np.float32(9)))
-        layer.draw(ellipse(326 + k * 2.6, foot + 2.5 - 2.2 * np.sin(k * 0.9) ** 2, 3.4, 2.8), (stone, stone * 0.97, stone * 0.94))
-    layer.draw(convex((x - 6, foot), (x - 3.8, 74), (x + 3.8, 74), (x + 6, foot)), striped(WHITE, (0.78, 0.20, 0.18), 9))
+        stone = 0.34 + 0.22 * float(TABLE[9, k])
+        rock = ellipse(326 + k * 2.6, foot + 2.5 - 2.2 * np.sin(k * 0.9) ** 2, 3.4, 2.8)
+        layer.draw(rock, (stone, stone * 0.97, stone * 0.94))
+    tower = convex((x - 6, foot), (x - 3.8, 74), (x + 3.8, 74), (x + 6, foot))
+    layer.draw(tower, striped(WHITE, (0.78, 0.20, 0.18), 9))
     layer.draw(convex((x + 2, foot), (x + 1.2, 74), (x + 3.8, 74), (x + 6, foot)), INK, 0.18)
     layer.draw(box(x - 5.4, 72.4, 10.8, 1.8), INK)
     for k in range(6):
@@ -423,16 +434,18 @@ def draw_boat() -> Layer:
     layer = Layer(112)
     rail = KEEL - 10.5
     mast, top = 52.0, 62.0
-    for begin, end in (((8, rail - 1), (mast, top + 1)), ((104, rail - 3), (mast, top + 1)), ((34, rail), (mast, 84)), ((70, rail), (mast, 84))):
-        layer.path([begin, end], 0.35, (0.16, 0.15, 0.15))
+    for x, hold in ((8.0, top + 1), (104.0, top + 1), (34.0, 84.0), (70.0, 84.0)):
+        layer.path([(x, rail - 1), (mast, hold)], 0.35, (0.16, 0.15, 0.15))
     layer.draw(box(mast - 0.8, top, 1.6, rail - top), (0.62, 0.42, 0.25))
     layer.draw(box(mast + 0.3, top, 0.5, rail - top), (0.40, 0.25, 0.15))
     for y in (84.0, 104.0):
         layer.path([(mast - 7, y), (mast + 7, y)], 0.6, (0.40, 0.25, 0.15))
     layer.path([(mast, 137), (12, 133.6)], 1.2, (0.55, 0.36, 0.22))
     for k in range(13):
-        layer.draw(ellipse(15 + 2.8 * k, 132.2 + 0.25 * k, 2.2, 1.5), (0.93 - 0.10 * (k % 2), 0.90 - 0.10 * (k % 2), 0.80))
-    layer.draw(convex((mast + 3, 132), (mast + 3, 84), (97, 140)), lambda x, y: sail(x, y))
+        layer.draw(
+            ellipse(15 + 2.8 * k, 132.2 + 0.25 * k, 2.2, 1.5), (0.93, 0.90, 0.80) if k % 2 else (0.82, 0.79, 0.70)
+        )
+    layer.draw(convex((mast + 3, 132), (mast + 3, 84), (97, 140)), sail)
     layer.draw(convex((mast, top), (mast, top + 4.4), (mast - 8.5, top + 2.2)), (0.84, 0.22, 0.20))
     draw_hull(layer, rail)
     return layer
@@ -454,7 +467,7 @@ def draw_hull(layer: Layer, rail: float) -> None:
     layer.draw(convex(*hull), planks_along((0.13, 0.30, 0.38)))
     layer.draw(convex((6, rail - 1), (106, rail - 4), (104.4, rail - 2.4), (6.4, rail + 0.9)), (0.95, 0.92, 0.85))
     layer.draw(convex((12.4, KEEL - 2.2), (96.5, KEEL - 2.2), (94, KEEL), (14, KEEL)), (0.66, 0.20, 0.17))
-    layer.text("NORA 18", 72, rail + 1.4, 3.0, (0.96, 0.90, 0.76), 0.17)
+    layer.text("NORA", 76, rail + 1.2, 4.2, (0.96, 0.90, 0.76), 0.17)
     for x in (24.0, 44.0, 64.0):
         layer.path([(x, rail - 1.4), (x, rail + 1)], 0.4, INK)
         layer.draw(ellipse(x, rail + 3.4, 1.5, 2.5), (0.93, 0.93, 0.90))
@@ -530,12 +543,11 @@ def draw_branch() -> Layer:
     """Leaves that hang into the picture at the top left, near the camera."""
     layer, rng = Layer(140, 90), np.random.default_rng(5)
     spots: list[Point] = []
-    for begin, middle, end in (((-4, 2), (46, 10), (92, 20)), ((-4, 14), (24, 26), (44, 44)), ((30, -4), (62, 4), (112, 6))):
-        (ax, ay), (bx, by), (cx, cy) = begin, middle, end
-        points = [
-            (ax * (1 - t) ** 2 + 2 * bx * t * (1 - t) + cx * t * t, ay * (1 - t) ** 2 + 2 * by * t * (1 - t) + cy * t * t)
-            for t in np.linspace(0, 1, 12)
-        ]
+    bows = (((-4, 2), (46, 10), (92, 20)), ((-4, 14), (24, 26), (44, 44)), ((30, -4), (62, 4), (112, 6)))
+    for bow in bows:
+        t = np.linspace(0, 1, 12)
+        weights = np.stack([(1 - t) ** 2, 2 * t * (1 - t), t**2], axis=1)
+        points = [(float(x), float(y)) for x, y in weights @ np.array(bow)]
         layer.path(points, 1.1, (0.20, 0.15, 0.12))
         for k, (x, y) in enumerate(points):
             count, spread = 15 - k // 2, 6.5 - 0.25 * k
@@ -583,7 +595,8 @@ class Harbour:
         for k in range(4):
             x, y = 168 + 13 * k + 9 * seconds - pan * 0.4, 30 + 6 * ((k * 7) % 4) - 2 * seconds
             wing = 1.8 * np.sin(seconds * 9 + k * 1.7)
-            layer.path([(x - 3.6, y - wing), (x - 1.4, y - 0.9), (x, y), (x + 1.4, y - 0.9), (x + 3.6, y - wing)], 0.45, INK)
+            for side in (-1, 1):
+                layer.path([(x, y), (x + side * 1.4, y - 0.9), (x + side * 3.6, y - wing)], 0.45, INK)
         over(picture, layer.pixels)
 
     def _water(self, picture: Array, seconds: float, pan: float, boat_column: int, bob: int) -> None:
@@ -603,7 +616,7 @@ class Harbour:
         mirror = picture[np.clip(foot - 1 - rows.astype(int) - shift, 0, foot - 1), columns]
         boat = np.zeros((*picture.shape[:2], 4), np.float32)
         keel = round(KEEL * FINE)
-        over_all(boat, self.boat[:keel], bob, boat_column)
+        over(boat, self.boat[:keel], bob, boat_column)
         above = 2 * (keel + bob) - foot - rows.astype(int) - shift
         mirrored = boat[np.clip(above, 0, keel + bob - 1), columns] * (above < keel + bob)[..., None]
         mirror = mirror * (1 - mirrored[..., 3:]) + mirrored[..., :3]
@@ -613,19 +626,11 @@ class Harbour:
         picture[foot:] = water + glitter * np.asarray((0.75, 0.60, 0.42), np.float32)
 
 
-def over_all(below: Array, layer: Array, row: int, column: int) -> None:
-    """`over` for a transparent background."""
-    top, left = max(0, row), max(0, column)
-    bottom, right = min(below.shape[0], row + layer.shape[0]), min(below.shape[1], column + layer.shape[1])
-    if bottom > top and right > left:
-        below[top:bottom, left:right] = layer[top - row : bottom - row, left - column : right - column]
-
-
-def shown(fine: Array, by: int = FINE) -> Array:
-    """Averages blocks of `by` x `by` drawn pixels in linear light."""
-    height, width = fine.shape[0] // by, fine.shape[1] // by
-    linear = np.clip(fine[: height * by, : width * by], 0, 1) ** 2.2
-    return linear.reshape(height, by, width, by, 3).mean(axis=(1, 3)) ** (1 / 2.2)
+def shown(fine: Array) -> Array:
+    """Drawn to shown pixels: averages of blocks, in linear light."""
+    height, width = fine.shape[0] // FINE, fine.shape[1] // FINE
+    linear = np.clip(fine, 0, 1) ** 2.2
+    return linear.reshape(height, FINE, width, FINE, 3).mean(axis=(1, 3)) ** (1 / 2.2)
 
 
 # ---- sound
@@ -654,7 +659,7 @@ def melody(seconds: float) -> list[tuple[float, float]]:
 
 
 def planes_from_rgb(rgb: Array, bits: int = 8) -> list[NDArray[Any]]:
-    """Y, U, V planes in BT.709 limited range, 4:2:0 with chroma samples on the left luma column, odd sizes rounded up."""
+    """Y, U, V planes, BT.709, limited range, 4:2:0 with chroma on the left luma column; odd sizes are rounded up."""
     peak = 2 ** (bits - 8)
     luma = rgb @ np.array((0.2126, 0.7152, 0.0722), np.float32)
     blue, red = (rgb[..., 2] - luma) / 1.8556, (rgb[..., 0] - luma) / 1.5748
@@ -682,7 +687,9 @@ def open_output(path: Path) -> Any:
     return av.open(str(path), "w", options={"fflags": "+bitexact"})
 
 
-def add_video(output: Any, codec: str, size: tuple[int, int], time_base: Fraction, options: dict[str, str], bits: int = 8) -> Any:
+def add_video(
+    output: Any, codec: str, size: tuple[int, int], time_base: Fraction, options: dict[str, str], *, bits: int = 8
+) -> Any:
     """A track with BT.709 tags that is encoded alike on every machine: with one thread."""
     stream = output.add_stream(codec, options=options)
     context = stream.codec_context
@@ -751,7 +758,10 @@ def make_clip(path: Path, harbour: Harbour) -> None:
 
 NIGHT = np.array((0.30, 0.38, 0.62), np.float32)
 SUBTITLES = ((100, 600, "The lamps are lit."), (800, 600, "Good night, harbour."))
-GERMAN = ((100, 600, r"{\i1}Die Lampen brennen.{\i0}"), (800, 600, r"{\b1}Gute Nacht,{\b0} Hafen."))
+GERMAN = (
+    (100, 600, r"0,0,Default,,0,0,0,,{\i1}Die Lampen brennen.{\i0}"),
+    (800, 600, r"1,0,Default,,0,0,0,,{\b1}Gute Nacht,{\b0} Hafen."),
+)
 ASS_HEADER = """[Script Info]
 ScriptType: v4.00+
 PlayResX: 160
@@ -820,9 +830,11 @@ def make_subtitled(path: Path, harbour: Harbour) -> None:
         german = add_subtitles(output, "ass", "deu", "Deutsch")
         about = b"Drawn by samples/make_samples.py of vidsr. Do with it what you like.\n"
         output.add_attachment("about.txt", "text/plain", about)
-        chapters = ((0, 700, "Lamps"), (700, 1500, "Stars"))
         output.set_chapters(
-            [{"id": k + 1, "start": a, "end": b, "time_base": milli, "metadata": {"title": t}} for k, (a, b, t) in enumerate(chapters)]
+            [
+                {"id": 1, "start": 0, "end": 700, "time_base": milli, "metadata": {"title": "Lamps"}},
+                {"id": 2, "start": 700, "end": 1500, "time_base": milli, "metadata": {"title": "Stars"}},
+            ]
         )
         frames = []
         for time, following in zip(times, [*times[1:], round(seconds * 1000)], strict=True):
@@ -830,7 +842,7 @@ def make_subtitled(path: Path, harbour: Harbour) -> None:
             frames.append((time, following - time, planes_from_rgb(shown(at_night(fine)))))
         output.start_encoding()
         mux_subtitles(output, english, SUBTITLES)
-        mux_subtitles(output, german, ((a, b, f"{k},0,Default,,0,0,0,,{text}") for k, (a, b, text) in enumerate(GERMAN)))
+        mux_subtitles(output, german, GERMAN)
         encode_video(output, video, frames)
         encode_sound(output, music, plucked(melody(seconds), seconds, 44100)[None])
         encode_sound(output, voice, plucked([(0.0, 880.0), (0.75, 660.0)], seconds, 16000)[None])
@@ -866,7 +878,7 @@ def make_odd(path: Path, harbour: Harbour) -> None:
         times = [round(1000 * k / 24) for k in range(25)]
         frames = (
             (time, following - time, planes_from_rgb(shown(harbour.picture(time / 1000, 0)[28:288, 880:1268])))
-            for time, following in zip(times, times[1:], strict=False)
+            for time, following in pairwise(times)
         )
         encode_video(output, video, frames)
         encode_sound(output, sound, plucked([(0.0, 523.25), (0.25, 659.26), (0.5, 783.99)], 1.0, 48000)[None])

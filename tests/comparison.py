@@ -126,10 +126,17 @@ def _packets(path: Path, index: int) -> list[tuple[bytes, Fraction]]:
     with av.open(str(path)) as container:
         stream = container.streams[index]
         return [
-            (bytes(packet), (packet.pts if packet.pts is not None else packet.dts or 0) * packet.time_base)
+            (_payload(bytes(packet)), (packet.pts if packet.pts is not None else packet.dts or 0) * packet.time_base)
             for packet in container.demux(stream)
             if packet.size
         ]
+
+
+def _payload(packet: bytes) -> bytes:
+    """Without the ADTS header that AAC carries in transport streams and nowhere else."""
+    if packet[:2] not in (b"\xff\xf1", b"\xff\xf9", b"\xff\xf0", b"\xff\xf8"):
+        return packet
+    return packet[7:] if packet[1] & 1 else packet[9:]
 
 
 if __name__ == "__main__":

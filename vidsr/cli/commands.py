@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from vidsr.cli.shape import KeyValue
+
 __all__ = ["COMMANDS"]
 
 
@@ -73,9 +75,20 @@ def _table(rows: list[dict[str, Any]]) -> None:
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--name", required=True, metavar="NAME", help="What --model is to call it.")
 @click.option("--license", default="", metavar="TEXT", help="Licence of the weights, shown by `vidsr models`.")
+@click.option(
+    "--note",
+    "notes",
+    type=KeyValue(),
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Written into the model; `quality` is shown by `vidsr models`; `base`, `img_range` and `rgb_mean` describe "
+    "weights whose file does not. May be repeated.",
+)
 @click.option("-y", "--overwrite", is_flag=True, help="Replace a model of that name.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def import_model(checkpoint: Path, name: str, license: str, overwrite: bool, debug: bool) -> None:
+def import_model(
+    checkpoint: Path, name: str, license: str, notes: tuple[tuple[str, str], ...], overwrite: bool, debug: bool
+) -> None:
     """Turns CHECKPOINT (.safetensors, .pth) into a model. Needs torch: pip install 'vidsr[torch]'.
 
     The network is recognised by its weights; what vidsr does not know is refused by name. Pickled files are read
@@ -83,7 +96,7 @@ def import_model(checkpoint: Path, name: str, license: str, overwrite: bool, deb
     """
     from vidsr.checkpoint import import_checkpoint
 
-    path = import_checkpoint(checkpoint, name, license=license, overwrite=overwrite)
+    path = import_checkpoint(checkpoint, name, license=license, overwrite=overwrite, metadata=dict(notes))
     click.echo(f"{path}: use it with --model {name}")
 
 

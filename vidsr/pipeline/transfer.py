@@ -112,7 +112,8 @@ class _State:
 
 def _progress(meter: Meter, frames: int, total: int | None, written: int) -> Progress:
     fps, busy = meter.recent(frames)
-    limit: Stage | None = max(busy, key=busy.__getitem__) if frames else None
+    busiest: Stage = max(busy, key=busy.__getitem__)
+    limit = busiest if frames else None
     return Progress(
         frames=frames, total=total, seconds=meter.seconds, fps=fps, written_bytes=written, busy=busy, limit=limit
     )

@@ -1,0 +1,254 @@
+"""The command as people type it: what it says, how it exits, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.conftest import make_clip
+from vidsr.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*arguments: object) -> int:
+    """Runs the command in this process and gives its exit code."""
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(argument) for argument in arguments])
+    return int(exit_info.value.code or 0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with `clip.mp4` and things that are no videos."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.mp4").write_text("not a video\n" * 100)
+    Path("empty.mp4").touch()
+    Path("exists.mp4").write_text("precious")
+    Path("folder.mp4").mkdir()
+    with av.open("sound.m4a", "w") as output:
+        track = output.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.rate = 8000
+        output.mux(track.encode(frame))
+        output.mux(track.encode(None))
+    return tmp_path
+
+
+MISTAKES = {
+    "missing input": (["missing.mp4", "out.mp4"], "no such file"),
+    "text as input": (["text.mp4", "out.mp4"], "not a video file"),
+    "empty input": (["empty.mp4", "out.mp4"], "not a video file"),
+    "folder as input": (["folder.mp4", "out.mp4"], "is a folder"),
+    "sound only": (["sound.m4a", "out.mp4"], "no video track"),
+    "unknown model": (["clip.mp4", "out.mp4", "--model", "nope"], "no model is called 'nope'"),
+    "missing model file": (["clip.mp4", "out.mp4", "--model", "nope.onnx"], "no such model file"),
+    "wrong scale": (["clip.mp4", "out.mp4", "--scale", "4"], "enlarges 2 times"),
+    "output exists": (["clip.mp4", "exists.mp4"], "-y"),
+    "output is a folder": (["clip.mp4", "folder.mp4"], "is a folder"),
+    "output is the input": (["clip.mp4", "clip.mp4", "-y"], "is the input itself"),
+    "no such folder": (["clip.mp4", "nowhere/out.mp4"], "no such folder"),
+    "unknown container": (["clip.mp4", "out.xyz"], ".mkv"),
+    "no such encoder": (["clip.mp4", "out.mp4", "--encoder", "nope"], "no such encoder"),
+    "encoder of sound": (["clip.mp4", "out.mp4", "--encoder", "aac"], "not video"),
+    "encoder the container refuses": (["clip.mp4", "out.webm", "--encoder", "libx264"], "webm cannot hold"),
+    "crf too high": (["clip.mp4", "out.mp4", "--crf", "52"], "0 (best) to 51"),
+    "crf too low": (["clip.mp4", "out.webm", "--crf", "-1"], "(best) to 63"),
+    "crf without meaning": (["clip.mp4", "out.mkv", "--encoder", "ffv1", "--crf", "5"], "no such setting"),
+    "unknown preset": (["clip.mp4", "out.mp4", "--preset", "warp"], "veryfast"),
+    "unknown encoder option": (["clip.mp4", "out.mp4", "-e", "warp=9"], "no option 'warp'"),
+    "unknown x264 parameter": (["clip.mp4", "out.mp4", "-e", "x264-params=warp=9"], "warp"),
+    "bad x265 parameter": (["clip.mp4", "out.mp4", "--encoder", "libx265", "-e", "x265-params=keyint=x"], "keyint"),
+    "option without value": (["clip.mp4", "out.mp4", "-e", "warp"], "key=value"),
+    "pixel format unknown": (["clip.mp4", "out.mp4", "--pix-fmt", "warp"], "yuv420p"),
+    "pixel format refused": (["clip.mp4", "out.mp4", "--pix-fmt", "yuv420p12le", "--encoder", "libx264"], "takes"),
+    "start past the end": (["clip.mp4", "out.mp4", "--start", "100"], "only 0.4"),
+    "end before start": (["clip.mp4", "out.mp4", "--start", "0.3", "--end", "0.2"], "not after"),
+    "not a time": (["clip.mp4", "out.mp4", "--start", "soon"], "H:MM:SS"),
+    "unknown backend": (["clip.mp4", "out.mp4", "--backend", "warp"], "openvino"),
+    "unknown device": (["clip.mp4", "out.mp4", "--backend", "openvino", "--device", "warp"], "finds only"),
+    "too little memory": (["clip.mp4", "out.mp4", "--memory", "1K"], "too little"),
+    "not a size": (["clip.mp4", "out.mp4", "--memory", "much"], "2G"),
+    "no output": (["clip.mp4"], "OUT"),
+    "unknown option": (["clip.mp4", "out.mp4", "--warp"], "--warp"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "says"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_get_one_clear_line(
+    folder: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    before = sorted(os.listdir(folder))
+    assert run(*arguments) in (1, 2)
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1, said.err
+    assert said.err.startswith("vidsr: ")
+    assert says in said.err
+    assert sorted(os.listdir(folder)) == before
+    assert Path("exists.mp4").read_text() == "precious"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere, so no folder is unwritable")
+def test_unwritable_folder(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("locked").mkdir(mode=0o555)
+    assert run("clip.mp4", "locked/out.mp4") == 1
+    assert "not allowed to write" in capfd.readouterr().err
+
+
+def test_json_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("missing.mp4", "out.mp4", "--json") == 1
+    said = capsys.readouterr()
+    error = json.loads(said.out)
+    assert (error["event"], error["code"]) == ("error", 1)
+    assert "missing.mp4" in error["message"]
+
+
+def test_debug_shows_the_traceback(folder: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "vidsr", "missing.mp4", "out.mp4", "--debug"], capture_output=True, text=True, cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert result.returncode != 0
+    assert "Traceback" in result.stderr
+
+
+def test_json_run(folder: Path, nearest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("clip.mp4", "out.mp4", "--model", nearest, "--scale", 2, "--json") == 0
+    said = capsys.readouterr()
+    events = [json.loads(line) for line in said.out.splitlines()]
+    assert said.err == ""
+    assert events[0]["event"] == "start"
+    assert events[0]["target_size"] == [128, 96]
+    done = events[-1]
+    assert (done["event"], done["frames"], done["complete"], done["warnings"]) == ("done", 12, True, [])
+    assert done["fps"] == pytest.approx(done["frames"] / done["seconds"])
+    assert set(done["busy"]) == {"decode", "model", "encode"}
+    assert all(0 <= share <= 1 for share in done["busy"].values())
+    assert done["written_bytes"] == Path("out.mp4").stat().st_size
+
+
+def test_plain_run(folder: Path, nearest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("clip.mp4", "out.mp4", "--model", nearest) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "64x48" in said.err
+    assert "out.mp4: 12 frames" in said.err
+    assert "\x1b" not in said.err
+
+
+def test_quiet_run_says_nothing(folder: Path, nearest: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("clip.mp4", "out.mkv", "--model", nearest, "--quiet", "-y") == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_overwrite(folder: Path, nearest: Path) -> None:
+    assert run("clip.mp4", "exists.mp4", "--model", nearest, "--quiet", "-y") == 0
+    with av.open("exists.mp4") as opened:
+        assert len(list(opened.decode(video=0))) == 12
+
+
+def test_encoder_is_as_asked(folder: Path, nearest: Path) -> None:
+    asked = ["--encoder", "libx265", "--crf", "30", "--preset", "ultrafast", "--pix-fmt", "yuv420p10le"]
+    assert run("clip.mp4", "out.mov", "--model", nearest, "--quiet", *asked, "-e", "x265-params=keyint=5") == 0
+    with av.open("out.mov") as opened:
+        context = opened.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt, context.codec_tag) == ("hevc", "yuv420p10le", "hvc1")
+        keys = [frame.key_frame for frame in opened.decode(video=0)]
+    assert keys == [index % 5 == 0 for index in range(12)]
+
+
+def test_first_interrupt_keeps_a_playable_part(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "long.mp4", frames=400, width=256, height=192)
+    command = [sys.executable, "-m", "vidsr", str(clip), str(tmp_path / "out.mp4"), "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            event = json.loads(line)
+            if event["event"] == "progress" and event["frames"] >= 2:
+                process.send_signal(signal.SIGINT)
+                break
+        rest, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "out.partial.mp4" in said
+    assert "Traceback" not in said
+    done = json.loads(rest.splitlines()[-1])
+    assert done["complete"] is False
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.partial.mp4"]
+    with av.open(str(tmp_path / "out.partial.mp4")) as opened:
+        assert len(list(opened.decode(video=0))) == done["frames"] < 400
+
+
+def test_second_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "long.mp4", frames=400, width=256, height=192)
+    command = [sys.executable, "-m", "vidsr", str(clip), str(tmp_path / "out.mp4"), "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line)["event"] == "start":
+                # Both signals come before the first frame can be through: the model is still being loaded.
+                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)
+                break
+        process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert list(tmp_path.glob("out*")) == []
+
+
+def test_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models") == 0
+    table = capsys.readouterr().out
+    assert "span" in table
+    assert "x2" in table
+    assert "Apache-2.0" in table
+    assert run("models", "--json") == 0
+    (span,) = [row for row in json.loads(capsys.readouterr().out) if row["name"] == "span"]
+    assert (span["scale"], span["network"]) == (2, "span")
+    assert "Set5" in span["quality"]
+
+
+def test_installed_models_are_found_from_anywhere(tmp_path: Path) -> None:
+    """The installed package, wheel or editable, brings its models along; this checkout is not on the path."""
+    code = "from vidsr import models; print([path.stem for path in models.installed()])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    if "No module named 'vidsr'" in result.stderr:
+        pytest.skip("vidsr is not installed here, only checked out")
+    assert result.stdout.strip() == "['span']"
+
+
+def test_help_is_light_and_whole() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = subprocess.run([sys.executable, "-m", "vidsr", "--help"], capture_output=True, text=True, cwd=ROOT)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert result.returncode == 0
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3.0  # 0.05 s; a guard, not a measurement
+    from vidsr.backends import MODULES
+
+    for name in (*MODULES, "vidsr models", "vidsr import", "vidsr eval", "--start", "--crf"):
+        assert name in result.stdout
+    assert max(len(line) for line in result.stdout.splitlines()) <= 100
+
+
+@pytest.mark.parametrize("name", ["models", "import", "eval"])
+def test_other_commands_have_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(name, "--help") == 0
+    assert re.search(r"Usage: vidsr " + name, capsys.readouterr().out)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert re.fullmatch(r"vidsr \S+\n", capsys.readouterr().out)
