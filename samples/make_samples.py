@@ -658,6 +658,10 @@ def melody(seconds: float) -> list[tuple[float, float]]:
 # ---- files
 
 
+X264 = {"preset": "slow", "mbtree": "0"}
+"""With macroblock-tree rate control on, x264 gives another file on every run, even with one thread."""
+
+
 def planes_from_rgb(rgb: Array, bits: int = 8) -> list[NDArray[Any]]:
     """Y, U, V planes, BT.709, limited range, 4:2:0 with chroma on the left luma column; odd sizes are rounded up."""
     peak = 2 ** (bits - 8)
@@ -742,9 +746,7 @@ def make_clip(path: Path, harbour: Harbour) -> None:
     """H.264 and AAC: the walk along the quay."""
     count, rate = 60, 24
     with open_output(path) as output:
-        video = add_video(
-            output, "libx264", (WIDTH, HEIGHT), Fraction(1, 12288), {"crf": "24", "preset": "slow", "g": "48"}
-        )
+        video = add_video(output, "libx264", (WIDTH, HEIGHT), Fraction(1, 12288), {"crf": "24", **X264, "g": "48"})
         sound = add_sound(output, "aac", 48000, 96000, "stereo")
         step = 12288 // rate
         encode_video(
@@ -822,7 +824,7 @@ def make_subtitled(path: Path, harbour: Harbour) -> None:
     times = uneven_times(seconds)
     with open_output(path) as output:
         output.metadata["title"] = "The harbour at night"
-        video = add_video(output, "libx264", (160, 120), milli, {"crf": "25", "preset": "slow"})
+        video = add_video(output, "libx264", (160, 120), milli, {"crf": "25", **X264})
         music, voice = add_sound(output, "aac", 44100, 48000), add_sound(output, "flac", 16000, 0)
         music.metadata.update(language="eng", title="Music")
         voice.metadata.update(language="deu", title="Glocken")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 from tests.conftest import nearest_model
 from vidsr import backends, models
 from vidsr.backends import Backend, Engine, EngineOptions, Slot
-from vidsr.backends.tiled import TiledEngine, halo_of, tile_size
+from vidsr.backends.tiled import TiledEngine, tile_size
 from vidsr.color import BT601, BT709, RGB, ColorTags, conversion
 from vidsr.errors import BackendError, MemoryBudgetError
 from vidsr.frame import FrameLayout, Plane
 from vidsr.graph import HEAD, TAIL, Builder, export_model
+from vidsr.job import EnginePlan
 from vidsr.models import Model
 
 SPAN = Path(__file__).resolve().parents[2] / "engines" / "span.onnx"
@@ -63,9 +65,7 @@ def fill(engine: Engine, slot: Slot, planes: Sequence[Plane], tags: ColorTags = 
     source, target = engine.source, engine.target
     inward, outward = (RGB_FULL if side.family == "rgb" else tags for side in (source, target))
     gray = source.family == "gray"
-    slot.convert(
-        conversion(inward, outward, source_bits=source.bits, target_bits=target.bits, gray_source=gray)
-    )
+    slot.convert(conversion(inward, outward, source_bits=source.bits, target_bits=target.bits, gray_source=gray))
     for place, plane in zip(slot.input, planes, strict=True):
         np.copyto(place, plane)
 
@@ -156,9 +156,9 @@ def test_result_is_that_of_torch(
     assert (engine.source, engine.target) == (source, enlarged(source))
     found = difference(result(engine, picture(source)), references[source])
     engine.close()
-    # 16-bit code values are finer than FP32 convolutions of these sizes can agree on.
-    assert found.max() <= (1 if source.bits < 16 else 64)
-    assert np.mean(found > 0) < (0.02 if source.bits < 16 else 1)
+    # A 16-bit code value is about what FP32 convolutions can differ by.
+    assert found.max() <= (1 if source.bits < 16 else 4)
+    assert np.mean(found > 0) < 0.02
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_slots(engine: Engine) -> None:
         array for slot in slots for array in (*slot.input, *slot.output, slot.rgb_from_codes, slot.codes_from_rgb)
     ]
     starts = sorted((array.ctypes.data, array.nbytes) for array in arrays)
-    for (start, length), (following, _) in zip(starts, starts[1:], strict=False):
+    for (start, length), (following, _) in pairwise(starts):
         assert start + length <= following
 
 
@@ -207,7 +207,8 @@ def test_frames_in_flight(engine: Engine, order: tuple[int, ...]) -> None:
 def test_slots_are_used_again(engine: Engine) -> None:
     (slot,) = engine.slots(1)
     first, second = picture(engine.source, 1), picture(engine.source, 2)
-    results = [result(engine, planes, slot, tags) for planes, tags in ((first, LIMITED), (second, FULL), (first, LIMITED))]
+    frames = [(first, LIMITED), (second, FULL), (first, LIMITED)]
+    results = [result(engine, planes, slot, tags) for planes, tags in frames]
     assert same(results[0], results[2])
     assert not same(results[0], results[1])
     engine.submit(slot)
@@ -288,9 +289,7 @@ def test_cache(backend: Backend, span: Model, tmp_path: Path) -> None:
     assert same(made[1], made[3])
 
 
-def test_frame_that_the_model_cannot_take(
-    backend: Backend, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_frame_that_the_model_cannot_take(backend: Backend, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """A network with a pooling in it makes an even size of an odd one."""
     if backend.name == "onnxruntime":
         request.applymarker(pytest.mark.xfail(strict=True, reason="wait raises onnxruntime's own exceptions"))
@@ -304,12 +303,22 @@ def test_frame_that_the_model_cannot_take(
 
 
 class Repeater:
-    """An engine that repeats every sample, chroma as well: what is cut and pasted shows exactly."""
+    """A backend and its engine, which repeats every sample, chroma as well: what is cut and pasted shows exactly."""
 
-    description = "repeats"
+    name = description = "repeater"
+    source: FrameLayout
+    target: FrameLayout
 
-    def __init__(self, source: FrameLayout, target: FrameLayout) -> None:
-        self.source, self.target = source, target
+    def lack(self) -> None:
+        return None
+
+    def settle(self, options: EngineOptions) -> EngineOptions:
+        return options
+
+    def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
+        engine = Repeater()
+        engine.source, engine.target = source, target
+        return engine
 
     def slots(self, count: int) -> list[Slot]:
         return [Slot.allocate(self.source, self.target) for _ in range(count)]
@@ -368,24 +377,26 @@ def small_span(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return models.load(str(path))
 
 
-def tiled(open_inner: Any, model: Model, source: FrameLayout, target: FrameLayout, tile: tuple[int, int]) -> TiledEngine:
-    halo = halo_of(model, source)
-    assert halo is not None
-    return TiledEngine(open_inner, source, target, tile=tile, halo=halo)
+def tiled(backend: Backend, model: Model, source: FrameLayout, target: FrameLayout, tile: tuple[int, int]) -> Engine:
+    options = backend.settle(EngineOptions(precision="fp32"))
+    plan = EnginePlan(model=model, backend=backend, options=options, source=source, target=target, tile=tile)
+    engine = plan.open()
+    assert isinstance(engine, TiledEngine)
+    return engine
 
 
-def check_tiles(
-    backend: Backend, model: Model, source: FrameLayout, target: FrameLayout, sizes: Sequence[tuple[int, int]]
-) -> None:
-    """Each size gives the picture that the whole frame gives."""
+def check_tiles(backend: Backend, model: Model, source: FrameLayout, target: FrameLayout, count: int) -> None:
+    """`count` tile sizes give the picture that the whole frame gives."""
+    sizes = tiles(model, source, target, count)
+    assert len(sizes) == count
     planes = picture(source)
     whole = result(opened(backend, model, source, target), planes)
     for tile in sizes:
-        engine = tiled(lambda s, t: opened(backend, model, s, t), model, source, target, tile)
+        engine = tiled(backend, model, source, target, tile)
         found = difference(result(engine, planes), whole)
         engine.close()
         assert found.max() <= 1, tile
-        assert np.mean(found > 0) < 0.01, tile
+        assert np.mean(found > 0) < 0.001, tile
 
 
 @pytest.mark.parametrize(
@@ -400,20 +411,18 @@ def check_tiles(
 )
 def test_tiles_make_the_whole_frame(backend: Backend, small_span: Model, name: str, size: tuple[int, int]) -> None:
     source = layout(name, *size)
-    sizes = tiles(small_span, source, enlarged(source), 4)
-    assert len(sizes) == 4
-    check_tiles(backend, small_span, source, enlarged(source), sizes)
+    check_tiles(backend, small_span, source, enlarged(source), 4)
 
 
 def test_tiles_of_the_shipped_model(backend: Backend, span: Model) -> None:
     source = layout("yuv420p", 85, 101)
-    check_tiles(backend, span, source, enlarged(source), tiles(span, source, enlarged(source), 2))
+    check_tiles(backend, span, source, enlarged(source), 2)
 
 
 def test_tiled_engine_is_an_engine(backend: Backend, small_span: Model) -> None:
     """Frames in flight, a slot used again, the planes' place, and the description."""
     source = layout("yuv420p", 41, 53)
-    engine = tiled(lambda s, t: opened(backend, small_span, s, t), small_span, source, enlarged(source), (39, 45))
+    engine = tiled(backend, small_span, source, enlarged(source), (39, 45))
     frames = [picture(source, seed) for seed in range(2)]
     alone = [result(engine, planes) for planes in frames]
     slots = engine.slots(2)
@@ -440,39 +449,32 @@ def test_tiles_meet(small_span: Model, name: str, scale: int) -> None:
         source = layout(name, *size)
         target = enlarged(source, scale)
         planes = picture(source)
-        whole = result(Repeater(source, target), planes)
+        whole = result(opened(Repeater(), small_span, source, target), planes)
         for tile in tiles(small_span, source, target, 12):
-            assert same(result(tiled(Repeater, small_span, source, target, tile), planes), whole), (size, tile)
+            assert same(result(tiled(Repeater(), small_span, source, target, tile), planes), whole), (size, tile)
 
 
 @pytest.mark.parametrize("size", [(72, 96), (1080, 1920), (40, 4000), (2160, 3841)])
 @pytest.mark.parametrize("name", ["yuv420p", "yuv411p", "gray"])
 def test_tiles_shrink_with_the_budget(span: Model, name: str, size: tuple[int, int]) -> None:
-    """Whole frames as long as they fit, then smaller and smaller tiles, then a refusal that says what would do."""
+    """Whole frames as long as they fit, then smaller and smaller tiles, at last a refusal."""
     source = layout(name, *size)
-    target = enlarged(source)
-    assert tile_size(span, source, target, item_bytes=4, budget_bytes=2**40) is None
-    budget, areas = 2**40, []
-    while True:
-        try:
-            tile = tile_size(span, source, target, item_bytes=4, budget_bytes=budget)
-        except MemoryBudgetError as error:
-            assert "--memory" in str(error)
-            assert "\n" not in str(error)
-            break
-        if tile is not None:
-            assert tile[0] <= source.height
-            assert tile[1] <= source.width
-            areas.append(tile[0] * tile[1])
-            # A tile that fits needs no tiles itself.
-            cut = replace(source, height=tile[0], width=tile[1])
-            assert tile_size(span, cut, enlarged(cut), item_bytes=4, budget_bytes=budget) is None
-        budget = budget * 3 // 4
-    assert areas
-    assert areas == sorted(areas, reverse=True)
-    # Half the bytes an activation, larger tiles.
-    half = tile_size(span, source, target, item_bytes=2, budget_bytes=budget * 4 // 3)
-    assert half is None or half[0] * half[1] >= areas[-1]
+    target, budget, found = enlarged(source), 2**40, []
+    assert tile_size(span, source, target, item_bytes=4, budget_bytes=budget) is None
+    with pytest.raises(MemoryBudgetError) as error:  # noqa: PT012 - which budget is refused first is not the point
+        while budget := budget * 3 // 4:
+            found.append((budget, tile_size(span, source, target, item_bytes=4, budget_bytes=budget)))
+    assert "--memory" in one_line(error)
+    cut = [(budget, tile) for budget, tile in found if tile is not None]
+    assert cut
+    assert cut == found[-len(cut) :]
+    assert all(height <= source.height and width <= source.width for _, (height, width) in cut)
+    assert all(a[0] * a[1] >= b[0] * b[1] for (_, a), (_, b) in pairwise(cut))
+    for budget, (height, width) in cut:
+        part = replace(source, height=height, width=width)
+        assert tile_size(span, part, enlarged(part), item_bytes=4, budget_bytes=budget) is None
+        half = tile_size(span, source, target, item_bytes=2, budget_bytes=budget) or size
+        assert half[0] * half[1] >= height * width
 
 
 def test_model_that_cannot_be_cut(tmp_path: Path) -> None:
@@ -490,21 +492,21 @@ def other_model(folder: Path, kind: str) -> Model:
     """Networks with something in them that SPAN has not."""
     build, rng = Builder(), np.random.default_rng(3)
 
-    def conv(value: str, outputs: int, size: int, name: str | None = None, pads: list[int] | None = None) -> str:
+    def conv(value: str, outputs: int, size: int, pads: list[int], **name: str) -> str:
         weights = rng.normal(0, 0.3 / size, (outputs, 3, size, size)).astype(np.float32)
-        return build.op("Conv", value, build.constant(weights), name=name, pads=pads or [size // 2] * 4)
+        return build.op("Conv", value, build.constant(weights), pads=pads, **name)
 
     if kind == "pooled":
-        small = build.op("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2])
-        build.op("DepthToSpace", conv(small, 12, 3), name="y", blocksize=2)
+        half = build.op("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2])
+        build.op("DepthToSpace", conv(half, 12, 3, [1] * 4), name="y", blocksize=2)
     elif kind == "lopsided":
-        conv("x", 3, 17, name="y", pads=[16, 16, 0, 0])
+        conv("x", 3, 17, [16, 16, 0, 0], name="y")
     elif kind == "padded":
-        edges = build.constant([0, 0, 12, 12, 0, 0, 0, 0])
-        build.op("Conv", build.op("Pad", "x", edges, mode="edge"), conv_weights(build, rng, 13), name="y")
+        edges = build.constant([0, 0, 16, 16, 0, 0, 0, 0])
+        conv(build.op("Pad", "x", edges, mode="edge"), 3, 17, [0] * 4, name="y")
     else:
-        scale = {"x1": 1, "x2": 2, "x3": 3}[kind]
-        build.op("DepthToSpace", conv("x", 3 * scale**2, 5), name="y", blocksize=scale)
+        scale = int(kind[1:])
+        build.op("DepthToSpace", conv("x", 3 * scale**2, 5, [2] * 4), name="y", blocksize=scale)
     inputs, outputs = ([onnx.helper.make_tensor_value_info(name, 1, [1, 3, None, None])] for name in "xy")
     path = folder / f"{kind}.onnx"
     onnx.save(build.model(inputs, outputs, name=kind), path)
@@ -515,21 +517,11 @@ def conv_weights(build: Builder, rng: np.random.Generator, size: int) -> str:
     return build.constant(rng.normal(0, 0.3 / size, (3, 3, size, size)).astype(np.float32))
 
 
-def grid(model: Model, source: FrameLayout) -> list[tuple[int, int]]:
-    """Consecutive tile sizes, as far as the layout's chroma lets them differ."""
-    halo, (step_y, step_x) = halo_of(model, source), source.chroma
-    assert halo is not None
-    step = int(np.lcm(step_y, step_x))
-    lengths = [[wanted + (length - wanted) % step for wanted in range(2 * halo + 20, 2 * halo + 24)]
-               for length in (source.height, source.width)]  # fmt: skip
-    return list(dict.fromkeys(zip(*lengths, strict=True)))
-
-
 @pytest.mark.parametrize(
     "kind",
     [
         "x2",
-        pytest.param("pooled", marks=pytest.mark.xfail(strict=True, reason="tiles begin between two steps of the model")),
+        pytest.param("pooled", marks=pytest.mark.xfail(strict=True, reason="tiles begin between the model's steps")),
         pytest.param("lopsided", marks=pytest.mark.xfail(strict=True, reason="radius takes padding for symmetric")),
         pytest.param("padded", marks=pytest.mark.xfail(strict=True, reason="radius takes Pad for pointwise")),
     ],
@@ -538,10 +530,10 @@ def test_tiles_of_other_networks(tmp_path: Path, kind: str) -> None:
     """They are cut exactly, or known not to be cut at all."""
     model, source = other_model(tmp_path, kind), layout("gbrp", 88, 110)
     if model.radius is not None:
-        try:
-            check_tiles(usable("openvino"), model, source, enlarged(source, model.scale), grid(model, source))
-        except BackendError as error:
-            pytest.fail(str(error))
+        check_tiles(usable("openvino"), model, source, enlarged(source, model.scale), 5)
+
+
+_OWN_GRID = pytest.mark.xfail(strict=True, reason="tiles keep to the chroma grid of the source only")
 
 
 @pytest.mark.parametrize(
@@ -550,17 +542,16 @@ def test_tiles_of_other_networks(tmp_path: Path, kind: str) -> None:
         ("x2", "gbrp", "yuv420p"),
         ("x3", "yuv420p", "gbrp"),
         ("x1", "yuv420p", "yuv420p"),
-        *(
-            pytest.param(*ends, marks=pytest.mark.xfail(strict=True, reason="tiles keep to the source's chroma grid only"))
-            for ends in (("x1", "gbrp", "yuv420p"), ("x3", "yuv444p", "yuv420p"), ("x2", "yuv444p", "yuv411p"))
-        ),
+        pytest.param("x1", "gbrp", "yuv420p", marks=_OWN_GRID),
+        pytest.param("x2", "yuv444p", "yuv411p", marks=_OWN_GRID),
+        pytest.param("x3", "yuv444p", "yuv420p", marks=_OWN_GRID),
     ],
 )
 def test_tiles_between_layouts(tmp_path: Path, kind: str, source: str, target: str) -> None:
     """The chroma of the target has a grid of its own."""
     model, small = other_model(tmp_path, kind), layout(source, 88, 110)
     large = enlarged(layout(target, 88, 110), model.scale)
-    check_tiles(usable("openvino"), model, small, large, grid(model, small))
+    check_tiles(usable("openvino"), model, small, large, 5)
 
 
 # BF16
