@@ -4,7 +4,7 @@ The clips show a harbour that is drawn here: shapes as signed distances with sof
 letters from strokes. It is drawn four times as fine as it is shown and then averaged in linear light, as a lens and a
 sensor would do it, so that the clips are short of detail in the way that real videos are.
 
-Everything is seeded and encoded with one thread: two runs with the same PyAV give the same files.
+Everything is seeded and encoded with one thread: two runs on one machine give the same files.
 """
 
 from __future__ import annotations
