@@ -82,7 +82,9 @@ def compare(source: Path, output: Path, *, last: int | None = None) -> Compariso
                 continue
             a, b = frames
             result.times.append((a.pts * streams[0].time_base, b.pts * streams[1].time_base))
-            result.durations.append(((a.duration or 0) * streams[0].time_base, (b.duration or 0) * streams[1].time_base))
+            result.durations.append(
+                ((a.duration or 0) * streams[0].time_base, (b.duration or 0) * streams[1].time_base)
+            )
             if counts[0] == 1:
                 result.size = (b.width, b.height)
                 result.colour = (_tags(a, streams[0]), _tags(b, streams[1]))

@@ -38,7 +38,9 @@ def nearest_model(path: Path, scale: int = 2) -> Path:
         coordinate_transformation_mode="asymmetric", nearest_mode="floor",
     )  # fmt: skip
     sizes = ([1, 3, "h", "w"], [1, 3, "H", "W"])
-    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name, size in zip("xy", sizes, strict=True)]
+    tensors = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name, size in zip("xy", sizes, strict=True)
+    ]
     graph = helper.make_graph([node], "nearest", tensors[:1], tensors[1:], [scales])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
@@ -63,7 +65,8 @@ def make_clip(
         rows, columns = np.mgrid[0:height, 0:width]
         for index, pts in enumerate(times):
             picture = np.stack(
-                [(columns * 3 + index * 5) % 256, (rows * 4 + index * 3) % 256, (rows + columns + index * 7) % 256], axis=2
+                [(columns * 3 + index * 5) % 256, (rows * 4 + index * 3) % 256, (rows + columns + index * 7) % 256],
+                axis=2,
             ).astype(np.uint8)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt)
             frame.pts, frame.time_base, frame.pict_type = pts, time_base, 0
@@ -71,7 +74,9 @@ def make_clip(
         output.mux(video.encode(None))
         if sound is not None:
             seconds = float((times[-1] + 1) * time_base)
-            samples = np.sin(np.arange(max(1024, int(seconds * 48000))) * (2 * math.pi * 440 / 48000)).astype(np.float32)
+            samples = np.sin(np.arange(max(1024, int(seconds * 48000))) * (2 * math.pi * 440 / 48000)).astype(
+                np.float32
+            )
             tone = av.AudioFrame.from_ndarray(samples[None, :], format="fltp", layout="mono")
             tone.rate, tone.pts, tone.time_base = 48000, 0, Fraction(1, 48000)
             output.mux(sound.encode(tone))

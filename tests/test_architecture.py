@@ -70,7 +70,9 @@ def test_imports_go_down(path: Path) -> None:
 def test_starts_light(module: str) -> None:
     heavy = ("torch", "tensorrt", "openvino", "onnxruntime", "onnx", "av", "ray", "numpy", "rich")
     code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_everything_exported_exists() -> None:

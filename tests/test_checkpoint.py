@@ -310,12 +310,16 @@ def test_missing_first_convolution(tmp_path: Path) -> None:
 
 @pytest.mark.xfail(strict=True, raises=(RuntimeError, ValueError), reason="torch's and numpy's own exceptions")
 @pytest.mark.parametrize(
-    ("key", "shape"),
-    [("upsampler.0.bias", (9,)), ("conv_cat.weight", (8, 32, 3, 3)), ("block_1.c1_r.sk.weight", (9, 8, 1, 1))],
+    ("key", "shape", "says"),
+    [
+        ("upsampler.0.bias", (9,), "upsampler.0"),
+        ("conv_cat.weight", (8, 32, 3, 3), "conv_cat"),
+        ("block_1.c1_r.sk.weight", (9, 8, 1, 1), "block_1.c1_r"),
+    ],
 )
-def test_misshapen_weights(tmp_path: Path, key: str, shape: tuple[int, ...]) -> None:
+def test_misshapen_weights(tmp_path: Path, key: str, shape: tuple[int, ...], says: str) -> None:
     state = training_state() | {key: torch.zeros(shape)}
-    refused(_safetensors(state, tmp_path / "weights"), tmp_path, key)
+    refused(_safetensors(state, tmp_path / "weights"), tmp_path, says)
 
 
 @pytest.mark.parametrize(

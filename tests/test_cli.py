@@ -235,7 +235,9 @@ def test_help_is_light_and_whole() -> None:
     result = subprocess.run([sys.executable, "-m", "vidsr", "--help"], capture_output=True, text=True, cwd=ROOT)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert result.returncode == 0
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3.0  # 0.05 s; a guard, not a measurement
+    assert (
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3.0
+    )  # 0.05 s; a guard, not a measurement
     from vidsr.backends import MODULES
 
     for name in (*MODULES, "vidsr models", "vidsr import", "vidsr eval", "--start", "--crf"):

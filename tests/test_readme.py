@@ -13,7 +13,9 @@ from vidsr.cli.upscale import upscale
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = {name: match.strip() for name, match in re.findall(r"<!-- command: (\w+) -->\s*```sh\n(.*?)```", README, re.S)}
+COMMANDS = {
+    name: match.strip() for name, match in re.findall(r"<!-- command: (\w+) -->\s*```sh\n(.*?)```", README, re.S)
+}
 
 
 def vidsr_calls() -> list[str]:

@@ -63,6 +63,7 @@ class Passthrough:
         self._packets: Any = None
         self._held: Any = None
         self.input = self._input
+        self.copied_bytes = 0
 
     def add_streams(self, output: Any, add_video: Any, video_index: int) -> None:
         """Adds all tracks to `output` in the source's order, calling `add_video` at the video's place."""
@@ -92,6 +93,7 @@ class Passthrough:
                 self._held = packet
                 return
             self._move(packet)
+            self.copied_bytes += packet.size
             output.mux(packet)
 
     def close(self) -> None:

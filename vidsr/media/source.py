@@ -205,7 +205,8 @@ def _video(stream: av.VideoStream, frame: av.VideoFrame, duration: Fraction | No
         sample_aspect_ratio=ratio if ratio else None,
         display_matrix=struct.unpack("=9i", matrix[:36]) if matrix else None,
         interlaced=frame.interlaced_frame,
-        has_alpha=any(part.is_alpha for part in frame.format.components),
+        # VP8 and VP9 keep alpha beside the picture, where FFmpeg's own decoders do not look.
+        has_alpha=any(part.is_alpha for part in frame.format.components) or stream.metadata.get("alpha_mode") == "1",
         has_hdr_metadata=bool({"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"} & side_data.keys()),
     )
 

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 from vidsr.events import Stage
 
@@ -22,11 +23,14 @@ class Meter:
         self._busy: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
         self._begin = time.perf_counter()
         self._history: deque[tuple[float, int, dict[Stage, float]]] = deque()
+        self._lock = Lock()
 
     def start(self) -> None:
         """Counts from now on: the model is loaded."""
-        self._begin = time.perf_counter()
-        self._busy = dict.fromkeys(STAGES, 0.0)
+        with self._lock:
+            self._begin = time.perf_counter()
+            self._busy = dict.fromkeys(STAGES, 0.0)
+            self._history.clear()
 
     @property
     def seconds(self) -> float:
@@ -51,16 +55,17 @@ class Meter:
 
     def recent(self, frames: int) -> tuple[float, dict[Stage, float]]:
         """(frames a second, shares) over the last seconds, given the number of frames done so far."""
-        now = self.seconds
-        self._history.append((now, frames, dict(self._busy)))
-        while len(self._history) > 2 and now - self._history[1][0] > _WINDOW_SECONDS:
-            self._history.popleft()
-        then, before, busy = self._history[0]
-        if now - then < 1e-3:
-            then, before, busy = 0.0, 0, dict.fromkeys(STAGES, 0.0)
-        elapsed = max(now - then, 1e-9)
-        spent = {stage: self._busy[stage] - busy[stage] for stage in STAGES}
-        return (frames - before) / elapsed, self._shares(elapsed, spent)
+        with self._lock:
+            now = self.seconds
+            self._history.append((now, frames, dict(self._busy)))
+            while len(self._history) > 2 and now - self._history[1][0] > _WINDOW_SECONDS:
+                self._history.popleft()
+            then, before, busy = self._history[0]
+            if now - then < 1e-3:
+                then, before, busy = 0.0, 0, dict.fromkeys(STAGES, 0.0)
+            elapsed = max(now - then, 1e-9)
+            spent = {stage: self._busy[stage] - busy[stage] for stage in STAGES}
+            return (frames - before) / elapsed, self._shares(elapsed, spent)
 
     @staticmethod
     def _shares(elapsed: float, busy: dict[Stage, float]) -> dict[Stage, float]:

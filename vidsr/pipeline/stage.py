@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Protocol
 
@@ -52,28 +53,31 @@ class Pipeline:
         self.meter = meter or Meter()
         self.engine_description = ""
         self.reached_end = False
+        self.error: BaseException | None = None
         self._spec = spec
         self._stop = stop or Event()
         self._free: Channel[Slot] = Channel()
         self._ready: Channel[tuple[Slot, Frame]] = Channel()
         self._finished: Channel[tuple[Slot, Frame]] = Channel()
-        self._error: BaseException | None = None
+        self._lock = Lock()
         self._threads = [
-            Thread(target=self._guard, args=(self._decode,), name="vidsr-decode"),
-            Thread(target=self._guard, args=(self._infer,), name="vidsr-infer"),
+            Thread(target=self._run, args=(self._decode,), name="vidsr-decode"),
+            Thread(target=self._run, args=(self._infer,), name="vidsr-infer"),
         ]
 
     def __enter__(self) -> Pipeline:
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.abort()
-        for thread in self._threads:
-            thread.join()
+        self._end()
 
     def frames(self) -> Iterator[Frame]:
         """Upscaled frames in order. A frame's planes are valid until the next one is asked for."""
@@ -83,62 +87,81 @@ class Pipeline:
             except Closed:
                 return
             except Aborted:
-                if self._error is not None:
-                    raise self._error from None
-                return
+                break
             yield frame
-            try:
+            with suppress(Aborted):  # the next get says so, too
                 self._free.put(slot)
-            except Aborted:
-                continue  # the next get says why
+        if self.error is not None:
+            raise self.error
 
     def abort(self) -> None:
         """Gives the run up: all stages end as soon as they can."""
         for channel in (self._free, self._ready, self._finished):
             channel.abort()
 
-    def _guard(self, stage: Callable[[], None]) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Gives the run up because of `error`: the one it ends with, or a note on the one that came before."""
+        with self._lock:
+            if self.error is None:
+                self.error = error
+            elif error is not self.error:
+                self.error.add_note(f"then, while ending: {error}")
+        self.abort()
+
+    def _end(self) -> None:
+        self.abort()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Hands errors to `fail` and goes on behind the block, where things are closed."""
         try:
-            stage()
+            yield
         except Aborted:
             pass
         except BaseException as error:
-            if self._error is None:
-                self._error = error
-            else:
-                self._error.add_note(f"then, while ending: {error}")
-            self.abort()
+            self.fail(error)
+
+    def _run(self, stage: Callable[[], None]) -> None:
+        with self._reporting():
+            stage()
 
     def _decode(self) -> None:
         reader = self._spec.open_reader()
-        try:
-            while not self._stop.is_set():
-                slot = self._free.get()
-                with self.meter.at("decode"):
-                    frame = reader.read(slot.input)
-                    if frame is None:
-                        self.reached_end = True
-                        break
-                    slot.convert(self._spec.convert(frame.color))
-                self._ready.put((slot, frame))
-        finally:
-            reader.close()
+        with self._reporting():
+            self._decode_all(reader)
+        reader.close()
         self._ready.close()
+
+    def _decode_all(self, reader: Reader) -> None:
+        while not self._stop.is_set():
+            slot = self._free.get()
+            if self._stop.is_set():  # that can have taken long
+                return
+            with self.meter.at("decode"):
+                frame = reader.read(slot.input)
+                if frame is None:
+                    self.reached_end = True
+                    return
+                slot.convert(self._spec.convert(frame.color))
+            self._ready.put((slot, frame))
 
     def _infer(self) -> None:
         engine = self._spec.open_engine()
         pending: deque[tuple[Slot, Frame]] = deque()
-        try:
+        with self._reporting():
             self.engine_description = engine.description
             slots = engine.slots(self._spec.slots)
             self.meter.start()
             for slot in slots:
                 self._free.put(slot)
             self._infer_all(engine, pending)
-        finally:
-            for slot, _ in pending:
+        for slot, _ in pending:
+            with self._reporting():
                 engine.wait(slot)
-            engine.close()
+        engine.close()
         self._finished.close()
 
     def _infer_all(self, engine: Engine, pending: deque[tuple[Slot, Frame]]) -> None:
@@ -157,9 +180,8 @@ class Pipeline:
                 if len(pending) < 2:
                     continue
             if pending:
-                slot, frame = pending[0]
+                slot, frame = pending.popleft()
                 engine.wait(slot)
-                pending.popleft()
                 self.meter.add("model", begin)
                 begin = time.perf_counter()
                 self._finished.put((slot, replace(frame, planes=slot.output)))

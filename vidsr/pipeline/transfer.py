@@ -47,6 +47,8 @@ def transfer(
     on_progress: called in the calling thread, a few times a second. Raises the first error of any stage, after all
         threads have ended and the sink is closed.
     """
+    if sink.overrun != "wait":
+        raise ValueError("transfer serves sinks that wait; one that drops frames needs a run of its own")
     meter = Meter()
     done = Event()
     state = _State()
@@ -66,13 +68,13 @@ def transfer(
         except Aborted:
             pass
         except BaseException as error:
-            state.error = error
+            pipeline.fail(error)
         finally:
             if not state.closed:
                 try:
                     sink.close("failed")
                 except BaseException as error:
-                    state.error = state.error or error
+                    pipeline.fail(error)
             pipeline.abort()
             done.set()
 
@@ -89,8 +91,8 @@ def transfer(
                 cancel.set()
                 pipeline.abort()
             thread.join()
-    if state.error is not None:
-        raise state.error
+    if pipeline.error is not None:
+        raise pipeline.error
     if not state.closed:
         raise Cancelled("stopped; nothing was written")
     return Totals(
@@ -107,7 +109,6 @@ class _State:
 
     frames = 0
     closed = False
-    error: BaseException | None = None
 
 
 def _progress(meter: Meter, frames: int, total: int | None, written: int) -> Progress:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import av
 import numpy as np
 
-from vidsr.errors import OutputError
+from vidsr.errors import EncoderError, OutputError
 from vidsr.frame import Frame, VideoTrack
 from vidsr.media.container import Container, TrackPlan
 from vidsr.media.encoder import EncoderSettings, configure
@@ -31,7 +31,6 @@ class FileSink:
     """Encodes into `PATH.part` and renames it to `PATH` at the end.
 
     shift: seconds subtracted from every time, of frames and of copied packets alike.
-    written_bytes: size of the file so far.
     """
 
     overrun: Literal["wait", "drop"] = "wait"
@@ -56,18 +55,17 @@ class FileSink:
         self._video: VideoTrack | None = None
         self._shift_pts = 0
         self._begun = False
+        self._video_bytes = 0
+
+    @property
+    def written_bytes(self) -> int:
+        """Packets handed to the container so far; the file itself lags behind by FFmpeg's buffer."""
+        return self._video_bytes + (self._passthrough.copied_bytes if self._passthrough is not None else 0)
 
     @property
     def partial(self) -> Path:
         """The name of what is kept of a run that was stopped."""
         return self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
-
-    @property
-    def written_bytes(self) -> int:
-        try:
-            return self.part.stat().st_size
-        except OSError:
-            return 0
 
     def open(self, video: VideoTrack) -> None:
         """Remembers the picture; the file begins with the first frame, whose time a trimmed output starts at."""
@@ -83,7 +81,7 @@ class FileSink:
             np.copyto(target, plane)
         picture.pts, picture.time_base = frame.pts - self._shift_pts, frame.time_base
         picture.duration = frame.duration
-        self._mux(self._stream.encode(picture))
+        self._encode(picture)
 
     def close(self, outcome: Outcome) -> None:
         try:
@@ -147,10 +145,19 @@ class FileSink:
             scale = common if common <= _MAX_MOVIE_TIMESCALE else scale
         return {"movie_timescale": str(scale * math.ceil(1000 / scale))}
 
+    def _encode(self, picture: av.VideoFrame | None) -> None:
+        """Encodes a picture, or what the encoder still holds; muxes what comes out."""
+        try:
+            packets = self._stream.encode(picture)
+        except (av.error.FFmpegError, OSError) as error:
+            raise EncoderError(f"{self._encoder.name} failed ({error.strerror or error})") from error
+        self._mux(packets)
+
     def _mux(self, packets: Iterable[Any]) -> None:
         assert self._passthrough is not None
         for packet in packets:
             seconds = None if packet.dts is None else packet.dts * packet.time_base
+            self._video_bytes += packet.size
             try:
                 self._output.mux(packet)
                 if seconds is not None:
@@ -162,7 +169,7 @@ class FileSink:
         if self._output is None:
             raise OutputError(f"{path}: no frame to write: the chosen part of the input holds none")
         assert self._passthrough is not None
-        self._mux(self._stream.encode(None))
+        self._encode(None)
         try:
             if path == self.path:
                 self._passthrough.copy_until(None, self._output)
