@@ -53,7 +53,8 @@ def nearest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_clip(
     path: Path, *, frames: int = 12, width: int = 64, height: int = 48, codec: str = "libx264",
-    pix_fmt: str = "yuv420p", times: list[int] | None = None, time_base: Fraction = Fraction(1, 12800), audio: bool = True,
+    pix_fmt: str = "yuv420p", times: list[int] | None = None, time_base: Fraction = Fraction(1, 12800),
+    audio: bool = True,
 ) -> Path:  # fmt: skip
     """Writes a moving pattern with a tone. times: pts of each frame in `time_base`; default 25 a second."""
     times = times or [index * int(1 / (25 * time_base)) for index in range(frames)]

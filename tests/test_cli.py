@@ -116,7 +116,8 @@ def test_json_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_debug_shows_the_traceback(folder: Path) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "vidsr", "missing.mp4", "out.mp4", "--debug"], capture_output=True, text=True, cwd=folder,
+        [sys.executable, "-m", "vidsr", "missing.mp4", "out.mp4", "--debug"],
+        capture_output=True, text=True, cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert result.returncode != 0
