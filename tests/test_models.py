@@ -368,7 +368,6 @@ def test_radius(tmp_path: Path, network: Network, radius: int) -> None:
     assert model.radius == _measured_radius(model) == radius
 
 
-@pytest.mark.xfail(strict=True, reason="padding counts as if it were the same on all sides")
 @pytest.mark.parametrize(("network", "radius"), LOPSIDED.values(), ids=LOPSIDED)
 def test_radius_of_what_looks_to_one_side(tmp_path: Path, network: Network, radius: int) -> None:
     model = models.load(str(write(tmp_path / "model.onnx", network)))
@@ -398,9 +397,7 @@ def _circular(build: Builder) -> None:
         (_pooled, 17),
         (_mean, 17),
         (_attention, 17),
-        pytest.param(
-            _circular, 19, marks=pytest.mark.xfail(strict=True, reason="Pad counts as pointwise in all modes")
-        ),
+        (_circular, 19),
     ],
 )
 def test_no_radius_where_the_whole_picture_matters(tmp_path: Path, network: Network, opset: int) -> None:

@@ -30,7 +30,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise ModelError(f"{path}: no such checkpoint")
     if path.suffix.lower() == ".safetensors":
         state, metadata = _safetensors(path)
-    elif path.suffix.lower() in (".pth", ".pt", ".ckpt"):
+    elif path.suffix.lower() in models.CHECKPOINT_SUFFIXES:
         state, metadata = _pickled(path), {}
     else:
         raise ModelError(f"{path}: not a checkpoint; vidsr reads .safetensors, .pth, .pt and .ckpt")
@@ -61,10 +61,9 @@ def _pickled(path: Path) -> dict[str, Any]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path}: wants to run code when loaded, or is damaged; refused") from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{path}: not a readable checkpoint ({str(error).splitlines()[0] if str(error) else 'empty'})"
-        ) from error
+    except Exception as error:  # damaged files end in struct.error, IndexError, AssertionError and more
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{path}: not a readable checkpoint ({reason})") from error
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -72,7 +71,7 @@ def _pickled(path: Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise ModelError(f"{path}: holds a {type(content).__name__}, not weights by name")
     return {
-        key.removeprefix("module."): value.float().numpy()
+        key.removeprefix("module."): value.detach().float().numpy()
         for key, value in content.items()
         if isinstance(key, str) and isinstance(value, torch.Tensor)
     }
@@ -89,6 +88,8 @@ def import_checkpoint(
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"--name {name}: use letters, digits, dots, dashes and underscores")
+    if Path(name).suffix.lower() in (".onnx", *models.CHECKPOINT_SUFFIXES):
+        raise UsageError(f"--name {name}: that is the name of a file; leave out {Path(name).suffix}")
     folder = folder or models.user_folder()
     target = folder / f"{name}.onnx"
     if target.exists() and not overwrite:

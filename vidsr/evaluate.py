@@ -16,6 +16,7 @@ from vidsr.media.picture import read_rgb
 
 __all__ = ["Score", "bicubic", "evaluate", "pairs", "psnr", "ssim", "y_of"]
 
+_WINDOW = 11
 _SUFFIXES = {".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"}
 
 
@@ -44,12 +45,12 @@ def psnr(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
 
 def ssim(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Structural similarity (Wang et al., 2004): 11x11 Gaussian window, sigma 1.5, valid area; planes of 0..255."""
-    weights = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    weights = np.exp(-(np.arange(-(_WINDOW // 2), _WINDOW // 2 + 1) ** 2) / (2 * 1.5**2))
     weights /= weights.sum()
 
     def blur(plane: NDArray[np.float64]) -> NDArray[np.float64]:
         for axis in (0, 1):
-            windows = np.lib.stride_tricks.sliding_window_view(plane, 11, axis=axis)
+            windows = np.lib.stride_tricks.sliding_window_view(plane, _WINDOW, axis=axis)
             plane = windows @ weights
         return plane
 
@@ -119,6 +120,10 @@ def evaluate(
             raise InputError(
                 f"{small_path} is {image.shape[1]}x{image.shape[0]}, which x{scale} does not make "
                 f"{large_path}'s {truth.shape[1]}x{truth.shape[0]}"
+            )
+        if min(height, width) < _WINDOW + 2 * scale:
+            raise InputError(
+                f"{large_path} is too small to measure: without its border, {_WINDOW}x{_WINDOW} must be left"
             )
         planes = [
             y_of(picture[:height, :width])[scale:-scale, scale:-scale]

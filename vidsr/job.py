@@ -88,7 +88,7 @@ class EnginePlan:
 
         if self.tile is None:
             return inner(self.source, self.target)
-        halo = halo_of(self.model, self.source)
+        halo = halo_of(self.model, self.source, self.target)
         assert halo is not None
         return TiledEngine(inner, self.source, self.target, tile=self.tile, halo=halo)
 
@@ -167,15 +167,25 @@ def plan_engine(settings: Settings, model: Model, source: FrameLayout, target: F
 
 
 def _check_paths(source: Path, target: Path, overwrite: bool) -> None:
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise OutputError(f"{target.parent}: no such folder")
-    if target.exists():
+    if os.path.exists(target):
         if source.exists() and target.samefile(source):
             raise OutputError(f"{target} is the input itself: give another name for the output")
         if not overwrite:
             raise OutputError(f"{target} exists already: add -y to replace it, or choose another name")
-    if not os.access(target.parent, os.W_OK):
-        raise OutputError(f"{target.parent}: not allowed to write there")
+    _check_writable(FileSink.part_of(target))
+
+
+def _check_writable(part: Path) -> None:
+    """Makes the temporary file for a moment: no permission bit says what a file system really allows."""
+    existed = os.path.exists(part)
+    try:
+        part.open("ab").close()
+        if not existed:
+            part.unlink()
+    except OSError as error:
+        raise OutputError(f"{part}: cannot be written ({error.strerror}); choose another folder or name") from error
 
 
 def _check_span(settings: Settings, source: SourceInfo) -> None:
@@ -247,9 +257,9 @@ def _choose_encoder(
 
 def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     """Checks and decides everything that can be known before the run. Raises a VidsrError with one clear line."""
-    if not source_path.exists():
+    if not os.path.exists(source_path):
         raise InputError(f"{source_path}: no such file")
-    if target_path.is_dir():
+    if os.path.isdir(target_path):
         raise OutputError(f"{target_path} is a folder: give the name of the file to write")
     container = container_of(target_path)
     _check_paths(source_path, target_path, settings.overwrite)

@@ -19,15 +19,16 @@ from onnx import TensorProto, numpy_helper, shape_inference, version_converter
 
 from vidsr.errors import ModelError
 
-__all__ = ["DEFAULT", "Model", "folders", "installed", "load", "user_folder"]
+__all__ = ["CHECKPOINT_SUFFIXES", "DEFAULT", "Model", "folders", "installed", "load", "user_folder"]
 
 DEFAULT = "span"
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 _FLOATS = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.DOUBLE: 8, TensorProto.BFLOAT16: 2}
-_WINDOWED = {"Conv", "MaxPool", "AveragePool"}
+_WINDOWED = {"Conv", "MaxPool", "AveragePool", "Pad"}
 _GROWING = {"DepthToSpace": "blocksize"}
 _POINTWISE = {
     "Abs", "Add", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Div", "Elu", "Erf", "Exp", "Gather",
-    "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Max", "Min", "Mish", "Mul", "Neg", "Pad", "Pow",
+    "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Max", "Min", "Mish", "Mul", "Neg", "Pow",
     "PRelu", "Relu", "Sigmoid", "Softplus", "Split", "Sqrt", "Sub", "Sum", "Tanh",
 }  # fmt: skip
 
@@ -93,7 +94,7 @@ def load(name: str) -> Model:
     """A model by name (`vidsr models`) or by the path of an .onnx file. Raises ModelError, with the reason."""
     path = Path(name)
     if path.suffix.lower() != ".onnx":
-        if path.suffix.lower() in (".pth", ".pt", ".safetensors", ".ckpt"):
+        if path.suffix.lower() in CHECKPOINT_SUFFIXES:
             raise ModelError(
                 f"{name} is a checkpoint, not a model: turn it into one with `vidsr import {name} --name NAME`"
             )
@@ -208,34 +209,63 @@ def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
 
 def _receptive_radius(proto: onnx.ModelProto) -> int | None:
-    """Walks the graph with (radius, step) per tensor, both in input pixels; None at the first unknown operator."""
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    weights = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
-    reach: dict[str, tuple[float, float]] = {
-        value.name: (0.0, 1.0) for value in proto.graph.input if value.name not in constants
+    """Walks the graph with (pixels seen before, after, step) per tensor; None at the first unknown operator."""
+    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    reach: dict[str, tuple[float, float, float]] = {
+        value.name: (0.0, 0.0, 1.0) for value in proto.graph.input if value.name not in tensors
     }
     for node in proto.graph.node:
         if node.op_type == "Constant":
-            constants.update(node.output)
-            weights[node.output[0]] = list(_attribute(node, "value", TensorProto()).dims)
+            tensors[node.output[0]] = _attribute(node, "value", TensorProto())
             continue
         sources = [reach[name] for name in node.input if name in reach]
         if not sources:
-            constants.update(node.output)
             continue
-        radius, step = max(source[0] for source in sources), sources[0][1]
+        before, after = (max(source[side] for source in sources) for side in (0, 1))
+        step = sources[0][2]
         if node.op_type in _WINDOWED:
-            kernel = _attribute(node, "kernel_shape", None) or weights.get(node.input[1], [0, 0, 0, 0])[2:]
-            dilations = _attribute(node, "dilations", None) or [1] * len(kernel)
-            radius += step * max((size // 2) * dilation for size, dilation in zip(kernel, dilations, strict=True))
-            step *= max(_attribute(node, "strides", None) or [1])
+            window = _padding(node, tensors) if node.op_type == "Pad" else _window(node, tensors)
+            if window is None:
+                return None
+            before += step * max(first for first, _ in window)
+            after += step * max(last for _, last in window)
         elif node.op_type in _GROWING:
             step /= _attribute(node, _GROWING[node.op_type], 1)
         elif node.op_type not in _POINTWISE:
             return None
         for output in node.output:
-            reach[output] = (radius, step)
-    return math.ceil(reach[proto.graph.output[0].name][0])
+            reach[output] = (before, after, step)
+    return math.ceil(max(0, *reach[proto.graph.output[0].name][:2]))
+
+
+def _window(node: onnx.NodeProto, tensors: dict[str, TensorProto]) -> list[tuple[int, int]] | None:
+    """(samples before, samples after) that an output sees along each axis.
+
+    None where that is not the same for all: with strides, tiles would have to begin on a multiple of them.
+    """
+    if max(_attribute(node, "strides", None) or [1]) > 1:
+        return None
+    kernel = _attribute(node, "kernel_shape", None) or (
+        list(tensors[node.input[1]].dims)[2:] if node.input[1] in tensors else None
+    )
+    if not kernel:
+        return None
+    dilations = _attribute(node, "dilations", None) or [1] * len(kernel)
+    seen = [(size - 1) * dilation for size, dilation in zip(kernel, dilations, strict=True)]
+    if _attribute(node, "auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):
+        return [(-(-extent // 2), -(-extent // 2)) for extent in seen]
+    pads = _attribute(node, "pads", None) or [0] * len(kernel)
+    return [(first, extent - first) for first, extent in zip(pads, seen, strict=False)]
+
+
+def _padding(node: onnx.NodeProto, tensors: dict[str, TensorProto]) -> list[tuple[int, int]] | None:
+    """`_window` of a Pad: it shifts the picture. None where it is not constant or brings the other side in."""
+    if any(node.input[3:]) or node.input[1] not in tensors:
+        return None
+    if _attribute(node, "mode", b"constant") == b"wrap":
+        return None
+    pads = numpy_helper.to_array(tensors[node.input[1]]).tolist()
+    return [(first, -first) for first in pads[2 : len(pads) // 2]]
 
 
 def _peak_bytes(proto: onnx.ModelProto) -> float:

@@ -264,10 +264,8 @@ def test_unknown_device(backend: Backend, span: Model, device: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "nonsense"])
-def test_precision_that_is_not_there(backend: Backend, precision: Any, request: pytest.FixtureRequest) -> None:
+def test_precision_that_is_not_there(backend: Backend, precision: Any) -> None:
     """No processor here has FP16 convolutions; the others are no precisions of vidsr."""
-    if (backend.name, precision) == ("openvino", "int8"):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="passes for a device ability, ends in a KeyError"))
     if precision == "fp16" and _has("FP16"):
         pytest.skip("this processor has FP16")
     with pytest.raises(BackendError) as error:
@@ -287,10 +285,8 @@ def test_cache(backend: Backend, span: Model, tmp_path: Path) -> None:
     assert same(made[1], made[3])
 
 
-def test_frame_that_the_model_cannot_take(backend: Backend, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_frame_that_the_model_cannot_take(backend: Backend, tmp_path: Path) -> None:
     """A network with a pooling in it makes an even size of an odd one."""
-    if backend.name == "onnxruntime":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="wait raises onnxruntime's own exceptions"))
     model = other_model(tmp_path, "pooled")
     with pytest.raises(BackendError) as error:
         result(opened(backend, model, layout("gbrp", *ODD)), picture(layout("gbrp", *ODD)))
@@ -519,9 +515,9 @@ def conv_weights(build: Builder, rng: np.random.Generator, size: int) -> str:
     "kind",
     [
         "x2",
-        pytest.param("pooled", marks=pytest.mark.xfail(strict=True, reason="tiles begin between the model's steps")),
-        pytest.param("lopsided", marks=pytest.mark.xfail(strict=True, reason="radius takes padding for symmetric")),
-        pytest.param("padded", marks=pytest.mark.xfail(strict=True, reason="radius takes Pad for pointwise")),
+        "pooled",
+        "lopsided",
+        "padded",
     ],
 )
 def test_tiles_of_other_networks(tmp_path: Path, kind: str) -> None:
@@ -531,18 +527,15 @@ def test_tiles_of_other_networks(tmp_path: Path, kind: str) -> None:
         check_tiles(usable("openvino"), model, source, enlarged(source, model.scale), 5)
 
 
-_OWN_GRID = pytest.mark.xfail(strict=True, reason="tiles keep to the chroma grid of the source only")
-
-
 @pytest.mark.parametrize(
     ("kind", "source", "target"),
     [
         ("x2", "gbrp", "yuv420p"),
         ("x3", "yuv420p", "gbrp"),
         ("x1", "yuv420p", "yuv420p"),
-        pytest.param("x1", "gbrp", "yuv420p", marks=_OWN_GRID),
-        pytest.param("x2", "yuv444p", "yuv411p", marks=_OWN_GRID),
-        pytest.param("x3", "yuv444p", "yuv420p", marks=_OWN_GRID),
+        ("x1", "gbrp", "yuv420p"),
+        ("x2", "yuv444p", "yuv411p"),
+        ("x3", "yuv444p", "yuv420p"),
     ],
 )
 def test_tiles_between_layouts(tmp_path: Path, kind: str, source: str, target: str) -> None:

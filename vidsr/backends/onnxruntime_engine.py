@@ -30,7 +30,7 @@ class OnnxRuntimeEngine:
     def __init__(self, model: Model, source: FrameLayout, target: FrameLayout, provider: str) -> None:
         import onnxruntime
 
-        self.source, self.target = source, target
+        self.source, self.target, self._name = source, target, model.name
         self.description = f"ONNX Runtime {provider.removesuffix('ExecutionProvider')}, FP32"
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
@@ -53,7 +53,14 @@ class OnnxRuntimeEngine:
         slot.handle = feed
 
     def wait(self, slot: Slot) -> None:
-        for plane, result in zip(slot.output, self._session.run(None, slot.handle), strict=True):
+        # It checks shapes only here, and raises exceptions of many unrelated classes.
+        try:
+            results = self._session.run(None, slot.handle)
+        except Exception as error:
+            size = f"{self.source.width}x{self.source.height}"
+            reason = str(error).strip().splitlines()[0]
+            raise BackendError(f"ONNX Runtime cannot run {self._name} on {size} frames: {reason}") from error
+        for plane, result in zip(slot.output, results, strict=True):
             np.copyto(plane, result)
 
     def close(self) -> None:

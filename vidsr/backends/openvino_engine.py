@@ -89,7 +89,10 @@ class OpenVinoBackend:
         combined = device.split(":")[0] in ("AUTO", "HETERO", "MULTI")
         if not combined and device.split(".")[0] not in {name.split(".")[0] for name in known}:
             raise BackendError(f"--device {options.device}: OpenVINO finds only {', '.join(known)} here")
-        abilities = ["FP32"] if combined else core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+        try:
+            abilities = ["FP32"] if combined else core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+        except RuntimeError as error:  # "CPU.7" and the like
+            raise BackendError(f"--device {options.device}: OpenVINO cannot use it ({_reason(error)})") from error
         return replace(options, device=device, precision=_precision(options.precision, device, abilities))
 
     def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
@@ -103,8 +106,8 @@ def _precision(wanted: Precision, device: str, abilities: Sequence[str]) -> Prec
         if device == "CPU":
             return "bf16" if "BF16" in abilities else "fp32"
         return "fp16" if "FP16" in abilities else "fp32"
-    if wanted != "fp32" and wanted.upper() not in abilities:
-        has = sorted({"FP32", *abilities} & {"FP32", "BF16", "FP16"})
+    has = sorted({"FP32", *abilities} & {"FP32", "BF16", "FP16"})
+    if wanted.upper() not in has:
         raise BackendError(
             f"--precision {wanted}: {device} does not have it (it has {', '.join(has)}); leave it at auto"
         )

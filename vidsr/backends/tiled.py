@@ -22,13 +22,22 @@ _OVERHEAD = 1.35
 """What an engine needs beyond the tensors alive at once: weights, work space, its copies of the planes (measured)."""
 
 
-def halo_of(model: Model, source: FrameLayout) -> int | None:
-    """Pixels around a tile that make its inside exact, a multiple of the chroma factors; None if there is no such."""
+def halo_of(model: Model, source: FrameLayout, target: FrameLayout) -> int | None:
+    """Pixels around a tile that make its inside exact, a multiple of the steps; None if there is no such."""
     if model.radius is None:
         return None
-    reach = model.radius + _CHROMA_REACH * max(source.chroma)
-    step = math.lcm(*source.chroma)
+    reach = model.radius + _CHROMA_REACH * max(*source.chroma, *target.chroma)
+    step = math.lcm(*_steps(source, target))
     return -(-reach // step) * step
+
+
+def _steps(source: FrameLayout, target: FrameLayout) -> tuple[int, int]:
+    """What tiles begin on multiples of, down and right: where chroma samples of both source and target begin."""
+    scale = target.height // source.height
+    down, right = (
+        math.lcm(near, far // math.gcd(far, scale)) for near, far in zip(source.chroma, target.chroma, strict=True)
+    )
+    return down, right
 
 
 def frame_bytes(model: Model, source: FrameLayout, target: FrameLayout, item_bytes: int) -> float:
@@ -50,13 +59,13 @@ def tile_size(
     if whole <= budget_bytes:
         return None
     size = f"{source.width}x{source.height}"
-    halo = halo_of(model, source)
+    halo = halo_of(model, source, target)
     if halo is None:
         raise MemoryBudgetError(
             f"{size} frames need about {whole / 2**30:.1f} GiB with {model.name}, which looks at the whole picture and "
             f"cannot work in tiles: raise --memory (now {budget_bytes / 2**30:.1f} GiB)"
         )
-    step = math.lcm(*source.chroma)
+    step = math.lcm(*_steps(source, target))
     rows = columns = 1
     while True:
         height = _tile_length(source.height, rows, halo, step)
@@ -110,7 +119,7 @@ class TiledEngine:
         self._tile = replace(source, height=height, width=width)
         self._inner = open_inner(self._tile, _scaled(target, source, height, width))
         self.description = f"{self._inner.description}, in tiles of {width}x{height}"
-        step_y, step_x = source.chroma
+        step_y, step_x = _steps(source, target)
         self._spans = [
             (rows, columns)
             for rows in _spans(source.height, height, halo, step_y)

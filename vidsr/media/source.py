@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -77,9 +78,9 @@ class SourceInfo:
 
 def open_input(path: Path) -> av.container.InputContainer:
     """Opens a file for reading. Raises InputError with one clear line."""
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike the method, this takes names that no file can have
         raise InputError(f"{path} is a folder, not a video file")
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{path}: no such file")
     try:
         return av.open(str(path), metadata_errors="replace")

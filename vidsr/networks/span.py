@@ -64,6 +64,8 @@ def deduce(state: State, metadata: Mapping[str, str]) -> SpanConfig:
     A `no_norm` key (community training frameworks write it) means that the input is taken as it is.
     Raises ModelError where the shapes contradict each other.
     """
+    if "conv_1.eval_conv.weight" not in state:
+        raise ModelError("the checkpoint lacks conv_1.eval_conv.weight")
     channels = int(state["conv_1.eval_conv.weight"].shape[0])
     indices = {int(match[1]) for key in state if (match := re.match(r"block_(\d+)\.", key))}
     blocks = len(indices)
@@ -81,11 +83,15 @@ def deduce(state: State, metadata: Mapping[str, str]) -> SpanConfig:
     img_range, mean = OFFICIAL_RANGE, OFFICIAL_MEAN
     if "no_norm" in state:
         img_range, mean = 1.0, (0.0, 0.0, 0.0)
-    if "img_range" in metadata:
-        img_range = float(metadata["img_range"])
-    if "rgb_mean" in metadata:
-        red, green, blue = (float(part) for part in metadata["rgb_mean"].split(","))
-        mean = (red, green, blue)
+    try:
+        if "img_range" in metadata:
+            img_range = float(metadata["img_range"])
+        if "rgb_mean" in metadata:
+            red, green, blue = (float(part) for part in metadata["rgb_mean"].split(","))
+            mean = (red, green, blue)
+    except ValueError:
+        stated = ", ".join(f"{key}={metadata[key]}" for key in ("img_range", "rgb_mean") if key in metadata)
+        raise ModelError(f"metadata says {stated}; img_range is one number, rgb_mean three with commas") from None
     return SpanConfig(
         channels=channels,
         scale=scale,
@@ -102,7 +108,7 @@ def fuse(state: State) -> dict[str, NDArray[np.float32]]:
     A stored `eval_conv` beside a training form may be stale and is never used. Sums run in float64.
     """
     fused = {key: value for key, value in state.items() if not re.search(r"\.(sk|conv\.\d)\.", key)}
-    stems = sorted({key.removesuffix(".sk.weight") for key in state if key.endswith(".sk.weight")})
+    stems = sorted({match[1] for key in state if (match := re.match(r"(.+)\.(sk|conv\.\d)\.(weight|bias)$", key))})
     for stem in stems:
         try:
             parts = {
@@ -115,12 +121,16 @@ def fuse(state: State) -> dict[str, NDArray[np.float32]]:
         except KeyError as error:
             raise ModelError(f"the checkpoint lacks {error.args[0]}, which {stem} needs to be fused") from None
         (w_skip, b_skip), (w0, b0), (w1, b1), (w2, b2) = parts.values()
-        # 1x1, then 3x3, then 1x1 is one 3x3: the channel matrices multiply.
-        weight = np.einsum("oq,qpyx,pi->oiyx", w2[:, :, 0, 0], w1, w0[:, :, 0, 0])
-        bias = w2[:, :, 0, 0] @ (np.einsum("qpyx,p->q", w1, b0) + b1) + b2
-        weight[:, :, 1, 1] += w_skip[:, :, 0, 0]
+        try:
+            # 1x1, then 3x3, then 1x1 is one 3x3: the channel matrices multiply.
+            weight = np.einsum("oq,qpyx,pi->oiyx", w2[:, :, 0, 0], w1, w0[:, :, 0, 0])
+            bias = w2[:, :, 0, 0] @ (np.einsum("qpyx,p->q", w1, b0) + b1) + b2
+            weight[:, :, 1, 1] += w_skip[:, :, 0, 0]
+            bias = bias + b_skip
+        except (ValueError, IndexError):
+            raise ModelError(f"the shapes of sk and conv.0 to conv.2 in {stem} contradict each other") from None
         fused[f"{stem}.eval_conv.weight"] = weight.astype(np.float32)
-        fused[f"{stem}.eval_conv.bias"] = (bias + b_skip).astype(np.float32)
+        fused[f"{stem}.eval_conv.bias"] = bias.astype(np.float32)
     return fused
 
 
@@ -188,10 +198,13 @@ class Span(nn.Module):
     def from_state(cls, state: State, metadata: Mapping[str, str]) -> Span:
         """A network ready for inference from fused weights (`fuse`)."""
         network = cls(deduce(state, metadata))
-        wanted = network.state_dict().keys()
-        missing = sorted(wanted - state.keys())
+        wanted = network.state_dict()
+        missing = sorted(wanted.keys() - state.keys())
         if missing:
             raise ModelError(f"the checkpoint lacks {missing[0]} ({len(missing)} missing in all)")
+        for key, tensor in wanted.items():
+            if state[key].shape != tuple(tensor.shape):
+                raise ModelError(f"{key} is {list(state[key].shape)} where {list(tensor.shape)} is needed")
         network.load_state_dict({key: torch.from_numpy(np.array(state[key], np.float32)) for key in wanted})
         return network.eval()
 

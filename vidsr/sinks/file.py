@@ -46,7 +46,7 @@ class FileSink:
         start: Fraction | None = None,
         end: Fraction | None = None,
     ) -> None:
-        self.path, self.part = path, path.with_name(path.name + ".part")
+        self.path, self.part = path, self.part_of(path)
         self._source, self._container, self._encoder, self._tracks = source, container, encoder, tracks
         self._start, self._end = start, end
         self._output: Any = None
@@ -56,6 +56,11 @@ class FileSink:
         self._shift_pts = 0
         self._begun = False
         self._video_bytes = 0
+
+    @staticmethod
+    def part_of(path: Path) -> Path:
+        """The name under which `path` is written until it is complete."""
+        return path.with_name(path.name + ".part")
 
     @property
     def written_bytes(self) -> int:
