@@ -162,7 +162,7 @@ def plan_engine(settings: Settings, model: Model, source: FrameLayout, target: F
     options = backend.settle(EngineOptions(device=settings.device, precision=settings.precision, cache=default_cache()))
     budget = settings.memory_bytes or int(available_memory() * _MEMORY_SHARE)
     item = 4 if options.precision == "fp32" else 2
-    tile = tile_size(model, source, target, item_bytes=item, budget_bytes=budget)
+    tile = tile_size(model, source, target, item_bytes=item, overhead=backend.memory_overhead, budget_bytes=budget)
     return EnginePlan(model=model, backend=backend, options=options, source=source, target=target, tile=tile)
 
 

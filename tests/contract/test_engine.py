@@ -337,7 +337,7 @@ def tiles(model: Model, source: FrameLayout, target: FrameLayout, count: int) ->
     while True:
         budget *= 0.97
         try:
-            tile = tile_size(model, source, target, item_bytes=4, budget_bytes=int(budget))
+            tile = tile_size(model, source, target, item_bytes=4, overhead=1.0, budget_bytes=int(budget))
         except MemoryBudgetError:
             break
         if tile:
@@ -454,10 +454,10 @@ def test_tiles_shrink_with_the_budget(span: Model, name: str, size: tuple[int, i
     """Whole frames as long as they fit, then smaller and smaller tiles, at last a refusal."""
     source = layout(name, *size)
     target, budget, found = enlarged(source), 2**40, []
-    assert tile_size(span, source, target, item_bytes=4, budget_bytes=budget) is None
+    assert tile_size(span, source, target, item_bytes=4, overhead=1.0, budget_bytes=budget) is None
     with pytest.raises(MemoryBudgetError) as error:  # noqa: PT012 - which budget is refused first is not the point
         while budget := budget * 3 // 4:
-            found.append((budget, tile_size(span, source, target, item_bytes=4, budget_bytes=budget)))
+            found.append((budget, tile_size(span, source, target, item_bytes=4, overhead=1.0, budget_bytes=budget)))
     assert "--memory" in one_line(error)
     cut = [(budget, tile) for budget, tile in found if tile is not None]
     assert cut
@@ -466,17 +466,17 @@ def test_tiles_shrink_with_the_budget(span: Model, name: str, size: tuple[int, i
     assert all(a[0] * a[1] >= b[0] * b[1] for (_, a), (_, b) in pairwise(cut))
     for budget, (height, width) in cut:
         part = replace(source, height=height, width=width)
-        assert tile_size(span, part, enlarged(part), item_bytes=4, budget_bytes=budget) is None
-        half = tile_size(span, source, target, item_bytes=2, budget_bytes=budget) or size
+        assert tile_size(span, part, enlarged(part), item_bytes=4, overhead=1.0, budget_bytes=budget) is None
+        half = tile_size(span, source, target, item_bytes=2, overhead=1.0, budget_bytes=budget) or size
         assert half[0] * half[1] >= height * width
 
 
 def test_model_that_cannot_be_cut(tmp_path: Path) -> None:
     model = models.load(str(nearest_model(tmp_path / "unknown.onnx")))
     source = layout("yuv420p", 1080, 1920)
-    assert tile_size(model, source, enlarged(source), item_bytes=4, budget_bytes=2**40) is None
+    assert tile_size(model, source, enlarged(source), item_bytes=4, overhead=1.0, budget_bytes=2**40) is None
     with pytest.raises(MemoryBudgetError) as error:
-        tile_size(model, source, enlarged(source), item_bytes=4, budget_bytes=2**20)
+        tile_size(model, source, enlarged(source), item_bytes=4, overhead=1.0, budget_bytes=2**20)
     text = one_line(error)
     assert "unknown" in text
     assert "--memory" in text

@@ -85,6 +85,8 @@ class Backend(Protocol):
     """A library that makes engines."""
 
     name: str
+    memory_overhead: float
+    """Memory it takes for an inference over that of the tensors alive at once, measured: work space, copies, pools."""
 
     def lack(self) -> str | None:
         """None when usable here, else what is missing and the command that installs it."""

@@ -69,6 +69,7 @@ class OnnxRuntimeEngine:
 
 class OnnxRuntimeBackend:
     name = "onnxruntime"
+    memory_overhead = 2.8
 
     def lack(self) -> str | None:
         return None if find_spec("onnxruntime") else "ONNX Runtime is not installed (pip install 'vidsr[onnxruntime]')"

@@ -75,6 +75,7 @@ class OpenVinoEngine:
 
 class OpenVinoBackend:
     name = "openvino"
+    memory_overhead = 1.1
 
     def lack(self) -> str | None:
         return None if find_spec("openvino") else "OpenVINO is not installed (pip install openvino)"

@@ -18,8 +18,6 @@ __all__ = ["TiledEngine", "halo_of", "tile_size"]
 _MIN_INSIDE = 16
 # The chroma filters around the model reach two chroma samples up and, on the finer grid behind it, four luma ones down.
 _CHROMA_REACH = 4
-_OVERHEAD = 1.35
-"""What an engine needs beyond the tensors alive at once: weights, work space, its copies of the planes (measured)."""
 
 
 def halo_of(model: Model, source: FrameLayout, target: FrameLayout) -> int | None:
@@ -41,21 +39,28 @@ def _steps(source: FrameLayout, target: FrameLayout) -> tuple[int, int]:
 
 
 def frame_bytes(model: Model, source: FrameLayout, target: FrameLayout, item_bytes: int) -> float:
-    """Estimated memory for one inference of a whole frame. item_bytes: of one activation, 4 in FP32."""
+    """Bytes of the tensors alive at once in one inference. item_bytes: of one activation, 4 in FP32."""
     activations = source.height * source.width * model.activation_bytes * item_bytes / 4
     # Head and tail work in FP32: three channels in, three channels and one plane out.
     edges = 4.0 * (3 * source.height * source.width + 5 * target.height * target.width)
-    return _OVERHEAD * (activations + edges)
+    return activations + edges
 
 
 def tile_size(
-    model: Model, source: FrameLayout, target: FrameLayout, *, item_bytes: int, budget_bytes: int
+    model: Model, source: FrameLayout, target: FrameLayout, *, item_bytes: int, overhead: float, budget_bytes: int
 ) -> tuple[int, int] | None:
     """(height, width) of tiles that fit the budget, halo included; None if whole frames do.
 
+    item_bytes: of one activation, 4 in FP32. overhead: the backend's `memory_overhead`.
+
     Raises MemoryBudgetError if not even small tiles fit, or if this model cannot be cut.
     """
-    whole = frame_bytes(model, source, target, item_bytes)
+
+    def needed(size: FrameLayout) -> float:
+        scaled = _scaled(target, source, size.height, size.width)
+        return overhead * frame_bytes(model, size, scaled, item_bytes)
+
+    whole = needed(source)
     if whole <= budget_bytes:
         return None
     size = f"{source.width}x{source.height}"
@@ -70,8 +75,7 @@ def tile_size(
     while True:
         height = _tile_length(source.height, rows, halo, step)
         width = _tile_length(source.width, columns, halo, step)
-        tile = replace(source, height=height, width=width)
-        if frame_bytes(model, tile, _scaled(target, source, height, width), item_bytes) <= budget_bytes:
+        if needed(replace(source, height=height, width=width)) <= budget_bytes:
             return height, width
         if height - 2 * halo >= width - 2 * halo:
             rows += 1

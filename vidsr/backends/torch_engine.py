@@ -85,6 +85,7 @@ class TorchEngine:
 
 class TorchBackend:
     name = "torch"
+    memory_overhead = 2.4
 
     def lack(self) -> str | None:
         return None if find_spec("torch") else "torch is not installed (pip install 'vidsr[torch]')"
