@@ -446,6 +446,7 @@ def test_meter_counts_work_that_fails(clock: Clock) -> None:
 
 def test_meter_knows_the_last_seconds(clock: Clock) -> None:
     meter = Meter()
+    meter.start()
     for frames in range(0, 100, 10):  # 10 frames a second, the encoder at work half the time
         meter.recent(frames)
         with meter.at("encode"):

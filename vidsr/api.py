@@ -142,6 +142,7 @@ class Upscaler:
 
         Raises ValueError for another shape or dtype.
         """
+        image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
             raise ValueError(f"expected uint8 or uint16 [H, W, 3], got {image.dtype} {list(image.shape)}")
         bits = 8 if image.dtype == np.uint8 else 16

@@ -92,8 +92,11 @@ def import_checkpoint(
         raise UsageError(f"--name {name}: that is the name of a file; leave out {Path(name).suffix}")
     folder = folder or models.user_folder()
     target = folder / f"{name}.onnx"
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists already: add -y to replace it, or choose another --name")
+    taken = {path.stem: path for path in [*models.installed(), *folder.glob("*.onnx")]}
+    if name in taken and not overwrite:
+        raise OutputError(
+            f"{taken[name]} is a model of that name: choose another --name, or add -y to put this one in its place"
+        )
     state, stated = read_checkpoint(path)
     stated = {**stated, **(metadata or {})}
     network = _recognised(state, path)

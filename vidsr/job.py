@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -151,9 +152,14 @@ def available_memory() -> int:
         return free
 
 
-def default_cache() -> Path:
-    """Where compiled models are kept between runs."""
-    return Path(platformdirs.user_cache_dir("vidsr", appauthor=False)) / "compiled"
+def default_cache() -> Path | None:
+    """Where compiled models are kept between runs; None where nothing can be kept."""
+    folder = Path(platformdirs.user_cache_dir("vidsr", appauthor=False)) / "compiled"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def plan_engine(settings: Settings, model: Model, source: FrameLayout, target: FrameLayout) -> EnginePlan:
@@ -173,7 +179,7 @@ def _check_paths(source: Path, target: Path, overwrite: bool) -> None:
         if source.exists() and target.samefile(source):
             raise OutputError(f"{target} is the input itself: give another name for the output")
         if not overwrite:
-            raise OutputError(f"{target} exists already: add -y to replace it, or choose another name")
+            raise OutputError(f"{target} exists already: add -y (overwrite=True) to replace it, or choose another name")
     _check_writable(FileSink.part_of(target))
 
 
@@ -203,7 +209,7 @@ def _expected_frames(settings: Settings, source: SourceInfo) -> int | None:
     if (settings.start is None and settings.end is None) or not frames or not duration:
         return frames
     kept = min(settings.end or duration, duration) - (settings.start or 0)
-    return max(1, round(frames * kept / duration))
+    return max(1, math.ceil(frames * kept / duration))
 
 
 def _choose_model(settings: Settings) -> Model:
@@ -243,6 +249,7 @@ def _choose_encoder(
 ) -> tuple[EncoderSettings, FrameLayout]:
     """The encoder and the layout it gets: the wanted one or the closest it takes."""
     name = settings.encoder or container.encoders[8 if wanted.bits == 8 else 16]
+    name = encoders.ALIASES.get(name, name)
     offered = encoders.formats(name)
     if settings.encoder is None and container.format == "webm" and pixel_format(wanted) not in offered:
         name, offered = "libvpx-vp9", encoders.formats("libvpx-vp9")
@@ -277,7 +284,8 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     video = VideoTrack(
         layout=target,
         color=_output_tags(source, target),
-        time_base=source.video.time_base,
+        # A container without times gets frames by their number.
+        time_base=source.video.time_base if container.time_base != 0 else 1 / (source.video.rate or Fraction(25)),
         rate=source.video.rate,
         sample_aspect_ratio=source.video.sample_aspect_ratio,
         display_matrix=matrix,
@@ -307,20 +315,19 @@ def _foreseen(
         if plan.how is None:
             yield f"{plan.track} is left out: {plan.reason}"
     if target != wanted:
-        formats = f"{pixel_format(target)} instead of {pixel_format(wanted)}"
-        yield f"the picture is written as {formats}, which the encoder does not take"
+        given, made = source.video.pixel_format, pixel_format(target)
+        yield f"the picture, {given}, is written as {made}: nothing closer fits the encoder"
     if source.video.has_alpha:
         yield "transparency is left out"
     if source.video.interlaced:
-        yield "the video is interlaced and is enlarged as it is; deinterlace it first for a good result"
+        yield "the video is interlaced; it is enlarged as it is and written as progressive, so deinterlace it first"
     if source.video.has_hdr_metadata:
         yield "HDR mastering and light level data are left out; the colour tags are kept"
-    if (
-        not container.exact_times
-        and 1000 % source.video.time_base.denominator
-        and container.format in ("matroska", "webm")
-    ):
-        yield f"{container.format} keeps times in whole milliseconds, so frame times are rounded to those"
+    kept = container.time_base
+    if kept == 0:
+        yield f"{container.format} keeps no frame times: frames follow each other at a fixed rate"
+    elif kept is not None and (source.video.time_base / kept).denominator != 1:
+        yield f"{container.format} keeps times in steps of {kept} seconds, so frame times are rounded to those"
 
 
 def run(job: Job, *, observer: Observer, stop: Event, cancel: Event) -> Report:

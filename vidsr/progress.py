@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
+from vidsr.errors import OutputError
 from vidsr.events import Event, Progress, Report, Start, Warned
 
 if TYPE_CHECKING:
@@ -42,6 +44,13 @@ def _eta(progress: Progress) -> str:
     return human_seconds(max(0, progress.total - progress.frames) / progress.fps)
 
 
+def _rounded(value: Any) -> Any:
+    """Floats to the thousandth: more would be noise."""
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return round(value, 3) if isinstance(value, float) else value
+
+
 class JsonLines:
     """One JSON object a line: the event's fields and its name under "event"."""
 
@@ -53,7 +62,15 @@ class JsonLines:
         self.write({"event": names[type(event)], **asdict(event)})
 
     def write(self, fields: dict[str, Any]) -> None:
-        print(json.dumps(fields), file=self._out, flush=True)
+        try:
+            print(json.dumps(_rounded(fields)), file=self._out, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"standard output cannot be written ({error.strerror})") from error
+
+    def line(self, text: str) -> None:
+        """For people, who do not read this."""
 
     def close(self) -> None:
         pass
@@ -63,7 +80,8 @@ class Display:
     """For people, on standard error, so that nothing mixes with what goes to standard output."""
 
     def __init__(self, out: TextIO | None = None) -> None:
-        self._out = out or sys.stderr
+        # Standard error can be closed (2>&-); the run goes on, unseen.
+        self._out = out or sys.stderr or io.StringIO()
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._shown_at = float("-inf")
@@ -116,8 +134,12 @@ class Display:
         of = f"/{progress.total}" if progress.total else ""
         if not progress.frames:
             return
-        parts = [f"{progress.frames}{of} frames", f"{progress.fps:.2f} fps", f"{_eta(progress)} left"]
-        if progress.written_bytes:
+        parts = [f"{progress.frames}{of} frames"]
+        if progress.total and progress.frames >= progress.total:
+            parts.append("finishing")
+        else:
+            parts += [f"{progress.fps:.2f} fps", f"{_eta(progress)} left"]
+        if progress.written_bytes > 100_000:  # before, it is the container's head and looks like a fault
             parts.append(human_bytes(progress.written_bytes))
         if progress.limit:
             parts.append(f"limited by {_LIMITS[progress.limit]}")
@@ -135,8 +157,9 @@ class Display:
 
     def _report(self, report: Report) -> None:
         self.close()
+        frames = "1 frame" if report.frames == 1 else f"{report.frames} frames"
         busy = ", ".join(f"{stage} {share:.0%}" for stage, share in report.busy.items())
         self.line(
-            f"{report.target}: {report.frames} frames in {human_seconds(report.seconds)} ({report.fps:.2f} fps; "
+            f"{report.target}: {frames} in {human_seconds(report.seconds)} ({report.fps:.2f} fps; "
             f"busy: {busy}), {human_bytes(report.written_bytes)}"
         )

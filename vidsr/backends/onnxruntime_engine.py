@@ -72,7 +72,7 @@ class OnnxRuntimeBackend:
     memory_overhead = 2.8
 
     def lack(self) -> str | None:
-        return None if find_spec("onnxruntime") else "ONNX Runtime is not installed (pip install 'vidsr[onnxruntime]')"
+        return None if find_spec("onnxruntime") else "ONNX Runtime is not installed (pip install onnxruntime)"
 
     def settle(self, options: EngineOptions) -> EngineOptions:
         import onnxruntime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,14 +22,22 @@ __all__ = ["BACKEND"]
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
+def _openvino() -> Any:
+    """The library, without its telemetry: it would send usage data when imported, which nobody here asked for."""
+    if "openvino" not in sys.modules:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 class OpenVinoEngine:
     """Compiled for latency: one stream over all cores, one inference request a slot."""
 
     def __init__(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> None:
-        import openvino
-
+        openvino = _openvino()
         device, precision = options.device, options.precision
-        self.source, self.target = source, target
+        self.source, self.target, self._device = source, target, device
         self.description = f"OpenVINO {device}, {precision.upper()}"
         core = openvino.Core()
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
@@ -38,14 +47,22 @@ class OpenVinoEngine:
             graph = core.read_model(compose(model.proto, source, target).SerializeToString())
             if precision != "fp32":
                 graph = _keep_colour_exact(core, graph)
-            self._compiled = core.compile_model(graph, device, settings)
+            self._compiled = self._compile(core, graph, settings)
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot run {model.name} on {device}: {_reason(error)}") from error
         self._slots: list[Slot] = []
 
-    def slots(self, count: int) -> Sequence[Slot]:
-        from openvino import Tensor
+    def _compile(self, core: Any, graph: Any, settings: dict[str, Any]) -> Any:
+        try:
+            return core.compile_model(graph, self._device, settings)
+        except RuntimeError:
+            # The cache is a convenience: a full or read-only disk must not keep the model from running.
+            if settings.pop("CACHE_DIR", None) is None:
+                raise
+            return core.compile_model(graph, self._device, settings)
 
+    def slots(self, count: int) -> Sequence[Slot]:
+        tensor = _openvino().Tensor
         made = []
         for _ in range(count):
             slot = Slot.allocate(self.source, self.target)
@@ -54,7 +71,7 @@ class OpenVinoEngine:
             named += [*zip(plane_names("out", self.target), slot.output, strict=True)]
             named += [(RGB_FROM_CODES, slot.rgb_from_codes), (CODES_FROM_RGB, slot.codes_from_rgb)]
             for name, array in named:
-                request.set_tensor(name, Tensor(array, shared_memory=True))
+                request.set_tensor(name, tensor(array, shared_memory=True))
             slot.handle = request
             made.append(slot)
         self._slots += made
@@ -81,9 +98,7 @@ class OpenVinoBackend:
         return None if find_spec("openvino") else "OpenVINO is not installed (pip install openvino)"
 
     def settle(self, options: EngineOptions) -> EngineOptions:
-        import openvino
-
-        core = openvino.Core()
+        core = _openvino().Core()
         device = "CPU" if options.device == "auto" else options.device.upper()
         known = core.available_devices
         # "AUTO:GPU,CPU" and the like choose among devices; "GPU.1" is one of several.
@@ -125,8 +140,7 @@ def _keep_colour_exact(core: Any, graph: Any) -> Any:
 
     The mark (`DisablePrecisionConversion`) has no Python setter; it is written into the serialised graph.
     """
-    import openvino
-
+    openvino = _openvino()
     with tempfile.TemporaryDirectory(prefix="vidsr-") as folder:
         xml, weights = Path(folder, "graph.xml"), Path(folder, "graph.bin")
         openvino.serialize(graph, xml, weights)

@@ -88,7 +88,7 @@ class TorchBackend:
     memory_overhead = 2.4
 
     def lack(self) -> str | None:
-        return None if find_spec("torch") else "torch is not installed (pip install 'vidsr[torch]')"
+        return None if find_spec("torch") else "torch is not installed (pip install torch safetensors)"
 
     def settle(self, options: EngineOptions) -> EngineOptions:
         import torch

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
@@ -19,7 +20,7 @@ from vidsr.errors import VidsrError
 
 __all__ = ["command", "main"]
 
-command = MainGroup(name="vidsr", default=upscale, commands=[upscale, *COMMANDS])
+command = MainGroup(name="vidsr", default=upscale, commands=COMMANDS)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        _fail(error.format_message(), 2, given)
+        _fail(f"{error.format_message()} (see `vidsr --help`)", 2, given)
     except click.Abort:
         _fail("interrupted", 130, given)
     except KeyboardInterrupt:
@@ -56,6 +57,8 @@ def _fail(message: str, code: int, given: list[str]) -> NoReturn:
     if "--json" in given:
         from vidsr.progress import JsonLines
 
-        JsonLines(sys.stdout).write({"event": "error", "message": line, "code": code})
-    print(f"vidsr: {line}", file=sys.stderr)
+        with suppress(OSError, VidsrError):  # what cannot be written there is still said below
+            JsonLines(sys.stdout).write({"event": "error", "message": line, "code": code})
+    if sys.stderr is not None:
+        print(f"vidsr: {line}", file=sys.stderr)
     sys.exit(code)

@@ -48,27 +48,19 @@ def list_models(as_json: bool, debug: bool) -> None:
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from vidsr.progress import human_bytes
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", "scale", "network", "size", "license", "measured (PSNR-Y, dB)"):
-        table.add_column(heading, no_wrap=heading == "name")
+    lines = [("name", "scale", "network", "size", "license", "measured (PSNR-Y, dB)")]
     for row in rows:
         if "error" in row:
-            table.add_row(row["name"], "", "", "", "", f"unusable: {row['error']}")
+            lines.append((row["name"], "", "", "", "", f"unusable: {row['error']}"))
         else:
-            cells = (
-                f"x{row['scale']}",
-                row["network"],
-                human_bytes(row["bytes"]),
-                row["license"] or "not stated",
-                row["quality"],
-            )
-            table.add_row(row["name"], *cells)
-    Console(soft_wrap=True).print(table)
+            size = human_bytes(row["bytes"])
+            licence = row["license"] or "not stated"
+            lines.append((row["name"], f"x{row['scale']}", row["network"], size, licence, row["quality"]))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 @click.command("import")
@@ -89,7 +81,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
 def import_model(
     checkpoint: Path, name: str, license: str, notes: tuple[tuple[str, str], ...], overwrite: bool, debug: bool
 ) -> None:
-    """Turns CHECKPOINT (.safetensors, .pth) into a model. Needs torch: pip install 'vidsr[torch]'.
+    """Turns CHECKPOINT (.safetensors, .pth) into a model. Needs torch: pip install torch safetensors.
 
     The network is recognised by its weights; what vidsr does not know is refused by name. Pickled files are read
     weights-only and can run no code.
@@ -131,11 +123,11 @@ def evaluate_model(
         each = {name: asdict(score) for name, score in pictures.items()}
         click.echo(json.dumps({"model": model, "scale": scale, **asdict(mean), "pictures": each}))
         return
-    click.echo(f"{'':24} {'PSNR-Y':>8} {'SSIM-Y':>8}   {'bicubic':>8} {'':>8}")
+    click.echo(f"{'':24} {'PSNR-Y':>8} {'SSIM-Y':>8}   {'bicubic PSNR-Y':>14} {'SSIM-Y':>8}")
     for name, score in [*pictures.items(), ("mean", mean)]:
         click.echo(
             f"{name:24} {score.psnr_y:8.3f} {score.ssim_y:8.4f}   "
-            f"{score.bicubic_psnr_y:8.3f} {score.bicubic_ssim_y:8.4f}"
+            f"{score.bicubic_psnr_y:14.3f} {score.bicubic_ssim_y:8.4f}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -46,6 +47,8 @@ class MainGroup(click.Group):
         named = given and given[0] in self.commands and given[0] != self.default.name
         if not given:
             given = ["--help"]
+        if len(given) == 1 and not given[0].startswith("-") and not named and not os.path.exists(given[0]):
+            raise click.UsageError(f"{given[0]!r} is neither a command ({', '.join(self.commands)}) nor a file")
         if named:
             return super().main(given, *rest, **kwargs)
         return self.default.main(given, *rest, **kwargs)
@@ -61,6 +64,8 @@ class Time(click.ParamType[Fraction]):
         if not match:
             self.fail(f"{value!r} is not a time; write seconds (90.5) or H:MM:SS (0:01:30.5)", param, ctx)
         hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
+        if (match[2] and seconds >= 60) or (match[1] and minutes >= 60):
+            self.fail(f"{value!r} is not a time: 60 seconds are a minute, 60 minutes an hour", param, ctx)
         return hours * 3600 + minutes * 60 + seconds
 
 

@@ -16,6 +16,7 @@ import click
 from vidsr.cli.shape import Bytes, KeyValue, Option, SectionedCommand, Time
 
 if TYPE_CHECKING:
+    from vidsr.events import Event as RunEvent
     from vidsr.progress import Display, JsonLines
 
 __all__ = ["upscale"]
@@ -33,6 +34,8 @@ Other commands (each has its own --help):
   vidsr models     list the models
   vidsr import     turn a checkpoint (.pth, .safetensors) into a model
   vidsr eval       measure a model on a folder of pictures
+
+Ctrl-C finishes what is on the way and keeps it as OUT.partial; a second one gives up and leaves nothing.
 """
 
 
@@ -48,10 +51,10 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     cls=SectionedCommand,
     help=_HELP,
     options_metavar="[OPTIONS]",
-    context_settings={"max_content_width": 100},
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
-@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path, readable=False))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path, readable=False))
 @_option(
     "--scale",
     type=int,
@@ -77,7 +80,7 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     type=float,
     section="Encoding",
     metavar="N",
-    help="Quality: smaller is better and larger. [default: near lossless to the eye]",
+    help="Quality, the encoder's own scale: smaller is better and larger.  [default: 18 for libx264]",
 )
 @_option(
     "--preset",
@@ -145,9 +148,10 @@ def upscale(source: Path, target: Path, as_json: bool, quiet: bool, debug: bool,
     resolved = job.resolve(source, target, job.Settings(**choices))
     display = _display(as_json, quiet)
     stop, cancel = Event(), Event()
+    observer = _Announcing(display, stop)
     try:
         with _interruptible(stop, cancel):
-            report = job.run(resolved, observer=display or (lambda event: None), stop=stop, cancel=cancel)
+            report = job.run(resolved, observer=observer, stop=stop, cancel=cancel)
     finally:
         if display is not None:
             display.close()
@@ -155,6 +159,21 @@ def upscale(source: Path, target: Path, as_json: bool, quiet: bool, debug: bool,
         click.echo(f"vidsr: stopped; what was done is in {report.target}", err=True)
         return 130
     return 0
+
+
+class _Announcing:
+    """Passes events on, and says once that a Ctrl-C was understood; a signal handler must not print."""
+
+    def __init__(self, display: Display | JsonLines | None, stop: Event) -> None:
+        self._display, self._stop, self._said = display, stop, False
+
+    def __call__(self, event: RunEvent) -> None:
+        if self._display is None:
+            return
+        if self._stop.is_set() and not self._said:
+            self._said = True
+            self._display.line("stopping: finishing what is on the way; Ctrl-C again gives up and leaves nothing")
+        self._display(event)
 
 
 def _display(as_json: bool, quiet: bool) -> Display | JsonLines | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,28 +25,31 @@ _TS_CODECS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """One output format. encoders: tried in this order, by bit depth (8, more). exact_times: keeps any time base."""
+    """One output format.
+
+    encoders: by bit depth (8, more). time_base: the only one it keeps, None where it keeps any; zero where it keeps no
+    times at all. encoder_options: what every encoder must do for it.
+    """
 
     format: str
     encoders: dict[int, str]
-    exact_times: bool = True
-    options: dict[str, str] = field(default_factory=dict)
+    time_base: Fraction | None = None
     encoder_options: dict[str, str] = field(default_factory=dict)
 
 
 _MODERN = {8: "libx264", 16: "libx265"}
 _MP4 = Container(format="mp4", encoders=_MODERN)
-_MATROSKA = Container(format="matroska", encoders=_MODERN, exact_times=False)
-_TS = Container(format="mpegts", encoders=_MODERN, exact_times=False)
+_MATROSKA = Container(format="matroska", encoders=_MODERN, time_base=Fraction(1, 1000))
+_TS = Container(format="mpegts", encoders=_MODERN, time_base=Fraction(1, 90000))
 CONTAINERS = {
     ".mp4": _MP4,
     ".m4v": _MP4,
     ".mov": Container(format="mov", encoders=_MODERN),
     ".mkv": _MATROSKA,
-    ".webm": Container(format="webm", encoders={8: "libsvtav1", 16: "libsvtav1"}, exact_times=False),
+    ".webm": Container(format="webm", encoders={8: "libsvtav1", 16: "libsvtav1"}, time_base=Fraction(1, 1000)),
     # AVI holds neither B-frames nor times.
     ".avi": Container(
-        format="avi", encoders={8: "libx264", 16: "libx264"}, exact_times=False, encoder_options={"bf": "0"}
+        format="avi", encoders={8: "libx264", 16: "libx264"}, time_base=Fraction(0), encoder_options={"bf": "0"}
     ),
     ".ts": _TS,
     ".m2ts": _TS,
@@ -105,7 +109,7 @@ def _plan(opened: Any, track: TrackInfo, packet: Any, container: Container) -> T
     if container.format == "matroska" and track.cover:
         return TrackPlan(track=track, how="attach" if packet else None, reason="" if packet else "the picture is empty")
     if container.format == "mpegts" and track.codec not in _TS_CODECS:
-        return TrackPlan(track=track, how=None, reason=f"{container.format} cannot hold it")
+        return TrackPlan(track=track, how=None, reason=f"it cannot be copied into {container.format}")
     try:
         with av.open(io.BytesIO(), "w", format=container.format) as trial:
             copy = trial.add_stream_from_template(stream, opaque=True)
@@ -118,8 +122,6 @@ def _plan(opened: Any, track: TrackInfo, packet: Any, container: Container) -> T
             if packet is not None:
                 packet.stream = copy
                 trial.mux(packet)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        unknown = track.codec in ("", "none", "bin_data") or track.kind == "data"
-        what = "cannot hold it" if unknown or isinstance(error, ValueError) else f"cannot hold {track.codec}"
-        return TrackPlan(track=track, how=None, reason=f"{container.format} {what}")
+    except (av.error.FFmpegError, OSError, ValueError):
+        return TrackPlan(track=track, how=None, reason=f"it cannot be copied into {container.format}")
     return TrackPlan(track=track, how="copy")

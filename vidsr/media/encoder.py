@@ -14,7 +14,7 @@ from vidsr.errors import EncoderError, UsageError
 from vidsr.frame import VideoTrack
 from vidsr.media.pixel import pixel_format
 
-__all__ = ["PRESETS", "EncoderPreset", "EncoderSettings", "configure", "formats", "prove", "settings"]
+__all__ = ["ALIASES", "PRESETS", "EncoderPreset", "EncoderSettings", "configure", "formats", "prove", "settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,6 @@ PRESETS = {
     "av1_nvenc": EncoderPreset(
         quality=("cq", 25, 1, 63), preset=("preset", "p5", _NVENC), options={"rc": "vbr", "b": "0"}
     ),
-    "mpeg4": EncoderPreset(quality=("qscale", 3, 1, 31), options={"flags": "+qscale"}),
     "prores_ks": EncoderPreset(options={"profile": "3"}),
 }
 """A new encoder preset is one row here; encoders without a row run with their own defaults."""
@@ -79,6 +78,14 @@ class EncoderSettings:
 
     name: str
     options: dict[str, str]
+
+
+ALIASES = {
+    "h264": "libx264", "x264": "libx264", "avc": "libx264",
+    "hevc": "libx265", "h265": "libx265", "x265": "libx265",
+    "av1": "libsvtav1", "svtav1": "libsvtav1", "vp9": "libvpx-vp9",
+}  # fmt: skip
+"""What people call encoders. FFmpeg takes some of these names too, and then picks one without our settings."""
 
 
 def formats(name: str) -> list[str]:
@@ -171,6 +178,4 @@ def _open(context: av.VideoCodecContext, track: VideoTrack, chosen: EncoderSetti
         raise EncoderError(f"{chosen.name} does not accept an option: {refused[0]}")
     ignored = sorted(set(context.options) & set(chosen.options))
     if ignored:
-        raise EncoderError(
-            f"{chosen.name} has no option {ignored[0]!r}: see `ffmpeg -h encoder={chosen.name}` for those it has"
-        )
+        raise EncoderError(f"{chosen.name} has no option {ignored[0]!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -14,7 +16,10 @@ from vidsr.media.source import SourceInfo, open_input
 __all__ = ["Passthrough", "container_tags", "stream_tags"]
 
 _CONTAINER_OWN = {"major_brand", "minor_version", "compatible_brands", "encoder"}
-_STATISTICS = {"bps", "duration", "number_of_frames", "number_of_bytes", "encoder"}
+_STATISTICS = re.compile(r"(bps|duration|number_of_frames|number_of_bytes|_statistics_.*)(-\w+)?", re.IGNORECASE)
+_RECODED = {"encoder", "alpha_mode"}
+_SUBTITLE_SECONDS = 30
+"""How long before a cut a subtitle may have begun and still be on screen."""
 _COVER_NAMES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 
 
@@ -23,15 +28,10 @@ def container_tags(metadata: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if key.lower() not in _CONTAINER_OWN}
 
 
-def stream_tags(metadata: dict[str, str], *, recoded: bool) -> dict[str, str]:
-    """Tags of a track. For the video that is encoded anew, without those that measured the old encoding."""
-    if not recoded:
-        return dict(metadata)
-    return {
-        key: value
-        for key, value in metadata.items()
-        if key.lower() not in _STATISTICS and not key.startswith("_STATISTICS")
-    }
+def stream_tags(metadata: dict[str, str], *, changed: bool, recoded: bool = False) -> dict[str, str]:
+    """Tags of a track. `changed` content leaves out those that measured it, `recoded` what describes the encoding."""
+    kept = {key: value for key, value in metadata.items() if not (changed and _STATISTICS.fullmatch(key))}
+    return {key: value for key, value in kept.items() if not (recoded and key.lower() in _RECODED)}
 
 
 class Passthrough:
@@ -78,8 +78,7 @@ class Passthrough:
         streams = [self._input.streams[index] for index in self._targets]
         self._packets = self._input.demux(streams) if streams else iter(())
         if streams and self._start is not None:
-            # Audio and subtitles have a key frame everywhere; a second early is early enough.
-            self._input.seek(int((self._start - 1) * av.time_base), backward=True)
+            self._input.seek(int((self._start - _SUBTITLE_SECONDS) * av.time_base), backward=True)
 
     def copy_until(self, seconds: Fraction | None, output: Any) -> None:
         """Copies what belongs before `seconds` of output time; None copies the rest."""
@@ -106,7 +105,7 @@ class Passthrough:
             output.add_attachment(name, stream.metadata.get("mimetype", mimetype), self._cover(stream.index))
             return
         copy = output.add_stream_from_template(stream, opaque=True)
-        copy.metadata.update(stream_tags(stream.metadata, recoded=False))
+        copy.metadata.update(stream_tags(stream.metadata, changed=self._start is not None or self._end is not None))
         copy.disposition = stream.disposition
         if stream.type != "attachment":
             self._targets[stream.index] = copy
@@ -149,7 +148,23 @@ class Passthrough:
         if packet.stream.disposition & av.stream.Disposition.attached_pic:
             return True
         seconds = time * packet.time_base
+        if (
+            packet.stream.type == "subtitle"
+            and packet.pts is not None
+            and self._start is not None
+            and seconds < self._start
+        ):
+            self._begin_at_start(packet)
+            return bool(packet.duration)
         return (self._start is None or seconds >= self._start) and (self._end is None or seconds < self._end)
+
+    def _begin_at_start(self, packet: Any) -> None:
+        """Shortens a subtitle that begins before the cut to what is left of it behind, which may be nothing."""
+        assert self._start is not None
+        begin = math.ceil(self._start / packet.time_base)
+        left = max(0, packet.pts + (packet.duration or 0) - begin)
+        packet.pts = packet.dts = begin
+        packet.duration = left
 
     def _move(self, packet: Any) -> None:
         offset = self._offsets[packet.stream_index]

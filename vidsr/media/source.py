@@ -19,7 +19,7 @@ from vidsr.errors import InputError
 from vidsr.frame import Frame, FrameLayout, Plane
 from vidsr.media.pixel import layout_of, planar_equivalent, planes_of, siting_of
 
-__all__ = ["SourceInfo", "TrackInfo", "VideoInfo", "VideoReader", "open_input", "probe"]
+__all__ = ["SourceInfo", "TrackInfo", "VideoInfo", "VideoReader", "file_url", "open_input", "probe"]
 
 MAX_PIXELS = 16384 * 16384
 _REFORMAT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -76,6 +76,11 @@ class SourceInfo:
     duration_seconds: Fraction | None
 
 
+def file_url(path: Path) -> str:
+    """A path as FFmpeg takes it whatever is in it: without the prefix, "12:30.mp4" would be a protocol."""
+    return f"file:{path}"
+
+
 def open_input(path: Path) -> av.container.InputContainer:
     """Opens a file for reading. Raises InputError with one clear line."""
     if os.path.isdir(path):  # unlike the method, this takes names that no file can have
@@ -83,7 +88,7 @@ def open_input(path: Path) -> av.container.InputContainer:
     if not os.path.exists(path):
         raise InputError(f"{path}: no such file")
     try:
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(file_url(path), metadata_errors="replace")
     except av.error.InvalidDataError as error:
         raise InputError(f"{path} is not a video file, or it is damaged from the start on") from error
     except PermissionError as error:

@@ -26,7 +26,7 @@ MODULES = {"span": "vidsr.networks.span"}
 def need_torch() -> None:
     """Raises BackendError where torch is missing, with what to install."""
     if not find_spec("torch"):
-        raise BackendError("this needs torch, which is not installed (pip install 'vidsr[torch]')")
+        raise BackendError("this needs torch, which is not installed (pip install torch safetensors)")
 
 
 def load(name: str) -> Any:

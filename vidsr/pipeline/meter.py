@@ -21,7 +21,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._busy: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
-        self._begin = time.perf_counter()
+        self._begin: float | None = None
         self._history: deque[tuple[float, int, dict[Stage, float]]] = deque()
         self._lock = Lock()
 
@@ -34,7 +34,8 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self._begin
+        """Since `start`; 0 before it."""
+        return 0.0 if self._begin is None else time.perf_counter() - self._begin
 
     @contextmanager
     def at(self, stage: Stage) -> Iterator[None]:

@@ -19,7 +19,7 @@ from vidsr.media.container import Container, TrackPlan
 from vidsr.media.encoder import EncoderSettings, configure
 from vidsr.media.passthrough import Passthrough, stream_tags
 from vidsr.media.pixel import pixel_format, planes_of
-from vidsr.media.source import SourceInfo
+from vidsr.media.source import SourceInfo, file_url
 from vidsr.sinks import Outcome
 
 __all__ = ["FileSink"]
@@ -54,6 +54,7 @@ class FileSink:
         self._passthrough: Passthrough | None = None
         self._video: VideoTrack | None = None
         self._shift_pts = 0
+        self._last_pts = -1
         self._begun = False
         self._video_bytes = 0
 
@@ -84,8 +85,8 @@ class FileSink:
         picture = av.VideoFrame(layout.width, layout.height, pixel_format(layout))
         for target, plane in zip(planes_of(picture), frame.planes, strict=True):
             np.copyto(target, plane)
-        picture.pts, picture.time_base = frame.pts - self._shift_pts, frame.time_base
-        picture.duration = frame.duration
+        picture.pts, picture.time_base = self._pts(frame), self._video.time_base
+        picture.duration = round(frame.duration * frame.time_base / self._video.time_base)
         self._encode(picture)
 
     def close(self, outcome: Outcome) -> None:
@@ -115,9 +116,9 @@ class FileSink:
         shift = self._shift_pts * first.time_base
         start = first.pts * first.time_base - self._source.start_seconds if self._start else None
         self._passthrough = Passthrough(self._source, self._tracks, start=start, end=self._end, shift=shift)
-        options = {**self._container.options, **self._movie_timescale(video)}
+        options = self._movie_timescale(video)
         try:
-            self._output = av.open(str(self.part), "w", format=self._container.format, container_options=options)
+            self._output = av.open(file_url(self.part), "w", format=self._container.format, container_options=options)
         except OSError as error:
             raise OutputError(f"{self.part}: cannot be written ({error.strerror or error})") from error
         self._begun = True
@@ -132,7 +133,7 @@ class FileSink:
             stream.codec_context.codec_tag = "hvc1"  # Apple's players open no other
         original = self._passthrough.input.streams[self._source.video.index] if self._passthrough else None
         if original is not None:
-            stream.metadata.update(stream_tags(original.metadata, recoded=True))
+            stream.metadata.update(stream_tags(original.metadata, changed=True, recoded=True))
             stream.disposition = original.disposition
         if video.display_matrix is not None:
             stream.set_display_matrix(video.display_matrix)
@@ -150,6 +151,15 @@ class FileSink:
             scale = common if common <= _MAX_MOVIE_TIMESCALE else scale
         return {"movie_timescale": str(scale * math.ceil(1000 / scale))}
 
+    def _pts(self, frame: Frame) -> int:
+        """The frame's time in the output's time base: the same but where the container knows only frame numbers."""
+        assert self._video is not None
+        pts = frame.pts - self._shift_pts
+        if frame.time_base != self._video.time_base:
+            pts = max(round(pts * frame.time_base / self._video.time_base), self._last_pts + 1)
+        self._last_pts = pts
+        return pts
+
     def _encode(self, picture: av.VideoFrame | None) -> None:
         """Encodes a picture, or what the encoder still holds; muxes what comes out."""
         try:
@@ -161,6 +171,9 @@ class FileSink:
     def _mux(self, packets: Iterable[Any]) -> None:
         assert self._passthrough is not None
         for packet in packets:
+            if packet.dts is not None and packet.pts is not None and packet.dts > packet.pts:
+                # x265 leaves the decode time undefined when it gets fewer frames than it reorders.
+                packet.dts = packet.pts
             seconds = None if packet.dts is None else packet.dts * packet.time_base
             self._video_bytes += packet.size
             try:
