@@ -271,8 +271,8 @@ def test_home_that_cannot_be_written(folder: Path, nearest: Path, monkeypatch: p
 def test_nothing_is_left_in_the_home_but_the_cache(folder: Path, nearest: Path) -> None:
     """OpenVINO's telemetry would keep a client id there."""
     subprocess.run(
-        [sys.executable, "-m", "vidsr", "clip.mp4", "out.mp4", "--model", str(nearest)], check=True, capture_output=True,
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-m", "vidsr", "clip.mp4", "out.mp4", "--model", str(nearest)],
+        check=True, capture_output=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert [path.name for path in Path(os.environ["HOME"]).iterdir()] == ["vidsr"]
 
