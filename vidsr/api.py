@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vidsr import job, models
 from vidsr.backends.base import Engine, Precision, Slot
 from vidsr.color import RGB, ColorTags
+from vidsr.errors import UsageError
 from vidsr.events import Observer, Report
 from vidsr.frame import Frame, FrameLayout
 
@@ -47,12 +48,13 @@ def upscale(
     overwrite: bool = False,
     observer: Observer | None = None,
     stop: Event | None = None,
+    cancel: Event | None = None,
 ) -> Report:
     """Enlarges the video in `src` and writes `dst`, everything else in the file copied.
 
     scale: must be the model's; None takes it from there. start, end: seconds from the beginning of the file.
     observer: called in this thread with the events of `vidsr.events`. stop: set it from anywhere to end early; what
-    is done by then is kept as `NAME.partial.SUFFIX`.
+    is done by then is kept as `NAME.partial.SUFFIX`. cancel: the same, but nothing is kept and `Cancelled` is raised.
 
     Raises a `VidsrError` that says in one line what to do; nothing is left under `dst` then.
     """
@@ -73,7 +75,7 @@ def upscale(
         overwrite=overwrite,
     )
     resolved = job.resolve(Path(src), Path(dst), settings)
-    return job.run(resolved, observer=observer or (lambda event: None), stop=stop or Event(), cancel=Event())
+    return job.run(resolved, observer=observer or (lambda event: None), stop=stop or Event(), cancel=cancel or Event())
 
 
 def frames(
@@ -109,7 +111,12 @@ def frames(
 
 
 def _fraction(seconds: _Seconds) -> Fraction | None:
-    return None if seconds is None else Fraction(seconds).limit_denominator(1_000_000)
+    if seconds is None:
+        return None
+    try:
+        return Fraction(seconds).limit_denominator(1_000_000)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise UsageError(f"{seconds!r} is not a number of seconds") from error
 
 
 class Upscaler:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -18,7 +19,7 @@ from vidsr.backends import Backend, Engine, EngineOptions
 from vidsr.backends.base import Precision
 from vidsr.backends.tiled import TiledEngine, halo_of, tile_size
 from vidsr.color import RGB, ColorTags, Conversion, conversion
-from vidsr.errors import InputError, OutputError, UsageError
+from vidsr.errors import Cancelled, InputError, OutputError, UsageError
 from vidsr.events import Observer, Report, Start, Warned
 from vidsr.frame import Frame, FrameLayout, VideoTrack
 from vidsr.media import encoder as encoders
@@ -133,6 +134,7 @@ class Job:
     video: VideoTrack
     start: Fraction | None
     end: Fraction | None
+    overwrite: bool
     frames: int | None
     warnings: tuple[str, ...]
 
@@ -147,8 +149,11 @@ def available_memory() -> int:
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
         used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-        return min(free, limit - used)
-    except (OSError, ValueError):  # no control group, or "max": no limit
+        stat = dict(
+            line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines()
+        )
+        return max(0, min(free, limit - used + int(stat["inactive_file"]) + int(stat["active_file"])))
+    except (OSError, ValueError, KeyError):  # no control group, or "max": no limit
         return free
 
 
@@ -166,7 +171,7 @@ def plan_engine(settings: Settings, model: Model, source: FrameLayout, target: F
     """Chooses backend, precision and tiles. Raises UsageError, BackendError, MemoryBudgetError."""
     backend = backends.choose(settings.backend)
     options = backend.settle(EngineOptions(device=settings.device, precision=settings.precision, cache=default_cache()))
-    budget = settings.memory_bytes or int(available_memory() * _MEMORY_SHARE)
+    budget = int(available_memory() * _MEMORY_SHARE) if settings.memory_bytes is None else settings.memory_bytes
     item = 4 if options.precision == "fp32" else 2
     tile = tile_size(model, source, target, item_bytes=item, overhead=backend.memory_overhead, budget_bytes=budget)
     return EnginePlan(model=model, backend=backend, options=options, source=source, target=target, tile=tile)
@@ -180,22 +185,31 @@ def _check_paths(source: Path, target: Path, overwrite: bool) -> None:
             raise OutputError(f"{target} is the input itself: give another name for the output")
         if not overwrite:
             raise OutputError(f"{target} exists already: add -y (overwrite=True) to replace it, or choose another name")
-    _check_writable(FileSink.part_of(target))
+    for other in (FileSink.part_of(target), FileSink.partial_of(target)):
+        if os.path.exists(other) and other.samefile(source):
+            raise OutputError(f"{source} is the name a part of {target} would get: give another name for the output")
+    _check_writable(FileSink.part_of(target), overwrite)
 
 
-def _check_writable(part: Path) -> None:
+def _check_writable(part: Path, overwrite: bool) -> None:
     """Makes the temporary file for a moment: no permission bit says what a file system really allows."""
-    existed = os.path.exists(part)
     try:
-        part.open("ab").close()
-        if not existed:
-            part.unlink()
+        if overwrite:
+            part.unlink(missing_ok=True)
+        part.open("xb").close()
+        part.unlink()
+    except FileExistsError:
+        raise OutputError(
+            f"{part} exists: another run is writing it, or was killed; add -y (overwrite=True) to replace it"
+        ) from None
     except OSError as error:
         raise OutputError(f"{part}: cannot be written ({error.strerror}); choose another folder or name") from error
 
 
 def _check_span(settings: Settings, source: SourceInfo) -> None:
     duration = source.duration_seconds
+    if settings.start is not None and settings.start < 0:
+        raise UsageError("--start cannot be before the beginning")
     if settings.start is not None and duration is not None and settings.start >= duration:
         raise UsageError(f"--start {float(settings.start):g}: the input is only {float(duration):.3f} seconds long")
     if settings.start is not None and settings.end is not None and settings.end <= settings.start:
@@ -215,7 +229,7 @@ def _expected_frames(settings: Settings, source: SourceInfo) -> int | None:
 def _choose_model(settings: Settings) -> Model:
     model = models.load(settings.model)
     if settings.scale is not None and settings.scale != model.scale:
-        fitting = [path.stem for path in models.installed() if models.load(path.stem).scale == settings.scale]
+        fitting = [other.name for other in models.usable() if other.scale == settings.scale]
         hint = f"models for x{settings.scale}: {', '.join(fitting)}" if fitting else "see `vidsr models`"
         raise UsageError(f"--scale {settings.scale}: the model {model.name} enlarges {model.scale} times; {hint}")
     return model
@@ -302,6 +316,7 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
         video=video,
         start=settings.start,
         end=settings.end,
+        overwrite=settings.overwrite,
         frames=_expected_frames(settings, source),
         warnings=tuple(_foreseen(source, wanted, target, tracks, container)),
     )
@@ -317,6 +332,13 @@ def _foreseen(
     if target != wanted:
         given, made = source.video.pixel_format, pixel_format(target)
         yield f"the picture, {given}, is written as {made}: nothing closer fits the encoder"
+    if source.video.layout.family == target.family == "yuv":
+        before, after = (
+            source.video.color.resolved(height=layout.height, width=layout.width, rgb=False).matrix
+            for layout in (source.video.layout, target)
+        )
+        if before != after:
+            yield "the input states no colour matrix; players that go by the size will change their guess to BT.709"
     if source.video.has_alpha:
         yield "transparency is left out"
     if source.video.interlaced:
@@ -348,14 +370,30 @@ def run(job: Job, *, observer: Observer, stop: Event, cancel: Event) -> Report:
         convert=Conversions(job.engine.source, job.engine.target, job.video.color),
         slots=_SLOTS,
     )
-    sink = FileSink(job.path, job.source, job.container, job.encoder, job.tracks, start=job.start, end=job.end)
+    sink = FileSink(
+        job.path,
+        job.source,
+        job.container,
+        job.encoder,
+        job.tracks,
+        start=job.start,
+        end=job.end,
+        overwrite=job.overwrite,
+    )
     totals = transfer(
         spec, sink, job.video, stop=stop, cancel=cancel, total=job.frames, on_progress=observer,
         written_bytes=lambda: sink.written_bytes,
     )  # fmt: skip
-    for note, count in (readers[0].notes if readers else {}).items():
+    if readers and totals.reached_end and job.end is None:
+        stated, reached = job.source.video.duration_seconds, readers[0].end_seconds
+        if stated is not None and stated - reached > max(Fraction(1), stated / 50):
+            readers[0].notes[f"the video ends at {float(reached):.2f} s, but the file says {float(stated):.2f} s"] = 1
+    notes = Counter(readers[0].notes if readers else {}) + Counter(sink.notes)
+    for note, count in notes.items():
         warnings.append(f"{note} ({count} times)" if count > 1 else note)
         observer(Warned(message=warnings[-1]))
+    if not totals.reached_end and not totals.frames:
+        raise Cancelled("stopped before the first frame; nothing was written")
     written = job.path if totals.reached_end else sink.partial
     done = Report(
         target=str(written),

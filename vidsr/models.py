@@ -19,7 +19,7 @@ from onnx import TensorProto, numpy_helper, shape_inference, version_converter
 
 from vidsr.errors import ModelError
 
-__all__ = ["CHECKPOINT_SUFFIXES", "DEFAULT", "Model", "folders", "installed", "load", "user_folder"]
+__all__ = ["CHECKPOINT_SUFFIXES", "DEFAULT", "Model", "folders", "installed", "load", "usable", "user_folder"]
 
 DEFAULT = "span"
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -88,6 +88,15 @@ def installed() -> Iterator[Path]:
     for folder in reversed(folders()):
         found.update({path.stem: path for path in folder.glob("*.onnx")})
     return iter([found[name] for name in sorted(found)])
+
+
+def usable() -> Iterator[Model]:
+    """All installed models that can be loaded."""
+    for path in installed():
+        try:
+            yield load(str(path))
+        except ModelError:
+            continue
 
 
 def load(name: str) -> Model:
@@ -275,12 +284,11 @@ def _peak_bytes(proto: onnx.ModelProto) -> float:
         value.name: 4.0 * math.prod(_shape(value)) / (height * width)
         for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
     }
-    constants = {tensor.name for tensor in proto.graph.initializer}
     last_use = {name: index for index, node in enumerate(proto.graph.node) for name in node.input}
     alive: dict[str, float] = {}
     peak = 0.0
     for index, node in enumerate(proto.graph.node):
         alive.update({name: sizes.get(name, 0.0) for name in node.output if node.op_type != "Constant"})
         peak = max(peak, sum(alive.values()))
-        alive = {name: size for name, size in alive.items() if last_use.get(name, -1) > index and name not in constants}
+        alive = {name: size for name, size in alive.items() if last_use.get(name, -1) > index}
     return peak

@@ -77,7 +77,7 @@ def tile_size(
         width = _tile_length(source.width, columns, halo, step)
         if needed(replace(source, height=height, width=width)) <= budget_bytes:
             return height, width
-        if height - 2 * halo >= width - 2 * halo:
+        if height >= width:
             rows += 1
         else:
             columns += 1

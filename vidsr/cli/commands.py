@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,8 @@ def evaluate_model(
         mean = evaluate(upscaler, upscaler.scale, small, large, on_picture=pictures.__setitem__)
         scale = upscaler.scale
     if as_json:
-        each = {name: asdict(score) for name, score in pictures.items()}
-        click.echo(json.dumps({"model": model, "scale": scale, **asdict(mean), "pictures": each}))
+        each = {name: _finite(asdict(score)) for name, score in pictures.items()}
+        click.echo(json.dumps({"model": model, "scale": scale, **_finite(asdict(mean)), "pictures": each}))
         return
     click.echo(f"{'':24} {'PSNR-Y':>8} {'SSIM-Y':>8}   {'bicubic PSNR-Y':>14} {'SSIM-Y':>8}")
     for name, score in [*pictures.items(), ("mean", mean)]:
@@ -129,6 +130,11 @@ def evaluate_model(
             f"{name:24} {score.psnr_y:8.3f} {score.ssim_y:8.4f}   "
             f"{score.bicubic_psnr_y:14.3f} {score.bicubic_ssim_y:8.4f}"
         )
+
+
+def _finite(fields: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no infinity, which is the PSNR of equal pictures: null."""
+    return {key: value if math.isfinite(value) else None for key, value in fields.items()}
 
 
 COMMANDS = [list_models, import_model, evaluate_model]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import av
 
 from vidsr.media.container import TrackPlan
 from vidsr.media.source import SourceInfo, open_input
+from vidsr.media.timeline import Timeline
 
 __all__ = ["Passthrough", "container_tags", "stream_tags"]
 
@@ -53,32 +55,37 @@ class Passthrough:
         end: Fraction | None,
         shift: Fraction,
     ) -> None:
-        self._input = open_input(source.path)
+        self.input = open_input(source.path)
+        self.notes: dict[str, int] = {}
+        self._path = source.path
         self._plans = [plan for plan in plans if plan.how]
         self._start = source.start_seconds + start if start else None
         self._end = source.start_seconds + end if end is not None else None
+        self._begin = source.start_seconds
         self._shift = shift
         self._targets: dict[int, Any] = {}
         self._offsets: dict[int, int] = {}
+        self._timelines: dict[int, Timeline] = {}
         self._packets: Any = None
         self._held: Any = None
-        self.input = self._input
         self.copied_bytes = 0
 
     def add_streams(self, output: Any, add_video: Any, video_index: int) -> None:
         """Adds all tracks to `output` in the source's order, calling `add_video` at the video's place."""
         planned = {plan.track.index: plan for plan in self._plans}
-        for stream in self._input.streams:
+        for stream in self.input.streams:
             if stream.index == video_index:
                 add_video()
             elif stream.index in planned:
                 self._add(output, stream, planned[stream.index])
-        output.metadata.update(container_tags(self._input.metadata))
+        output.metadata.update(container_tags(self.input.metadata))
         output.set_chapters(self._chapters())
-        streams = [self._input.streams[index] for index in self._targets]
-        self._packets = self._input.demux(streams) if streams else iter(())
-        if streams and self._start is not None:
-            self._input.seek(int((self._start - _SUBTITLE_SECONDS) * av.time_base), backward=True)
+        streams = [self.input.streams[index] for index in self._targets]
+        self._packets = self.input.demux(streams) if streams else iter(())
+        if streams and self._start is not None and self._start - _SUBTITLE_SECONDS > self._begin:
+            # AVI and FLV refuse to seek before their beginning; what cannot seek is read from there.
+            with contextlib.suppress(av.error.FFmpegError, OSError):
+                self.input.seek(int((self._start - _SUBTITLE_SECONDS) * av.time_base), backward=True)
 
     def copy_until(self, seconds: Fraction | None, output: Any) -> None:
         """Copies what belongs before `seconds` of output time; None copies the rest."""
@@ -96,7 +103,7 @@ class Passthrough:
             output.mux(packet)
 
     def close(self) -> None:
-        self._input.close()
+        self.input.close()
 
     def _add(self, output: Any, stream: Any, plan: TrackPlan) -> None:
         if plan.how == "attach":
@@ -112,12 +119,12 @@ class Passthrough:
             self._offsets[stream.index] = round(self._shift / stream.time_base) if stream.time_base else 0
 
     def _cover(self, index: int) -> bytes:
-        with open_input_again(self._input) as again:
-            return next(bytes(packet) for packet in again.demux(again.streams[index]) if packet.size)
+        with open_input(self._path) as again:
+            return next((bytes(packet) for packet in again.demux(again.streams[index]) if packet.size), b"")
 
     def _chapters(self) -> list[Any]:
         chapters = []
-        for chapter in self._input.chapters():
+        for chapter in self.input.chapters():
             base: Fraction = chapter["time_base"] or Fraction(1)
             begin, finish = chapter["start"] * base, chapter["end"] * base
             if (self._end is not None and begin >= self._end) or (self._start is not None and finish <= self._start):
@@ -130,16 +137,33 @@ class Passthrough:
         return chapters
 
     def _next(self) -> Any:
-        """The next packet to copy, or None. What cannot be read any more ends the copy; the reader reports it."""
+        """The next packet to copy, or None. What cannot be read any more ends the copy."""
         while True:
             try:
                 packet = next(self._packets, None)
             except (av.error.FFmpegError, OSError):
+                self._note("copied tracks could not be read to their end")
                 return None
             if packet is None:
                 return None
-            if packet.size and self._wanted(packet):
-                return packet
+            if packet.size:
+                self._straighten(packet)
+                if self._wanted(packet):
+                    return packet
+
+    def _straighten(self, packet: Any) -> None:
+        """Moves a packet behind its predecessor where the file's times jump back; no container takes such times."""
+        if packet.dts is None:
+            return
+        timeline = self._timelines.setdefault(packet.stream_index, Timeline(packet.time_base, strict=False))
+        moved = timeline.place(packet.dts, packet.duration or 0) - packet.dts
+        if moved:
+            packet.dts += moved
+            packet.pts = None if packet.pts is None else packet.pts + moved
+            self._note("packets of copied tracks had times before their predecessors and were moved")
+
+    def _note(self, what: str) -> None:
+        self.notes[what] = self.notes.get(what, 0) + 1
 
     def _wanted(self, packet: Any) -> bool:
         time = packet.pts if packet.pts is not None else packet.dts
@@ -173,8 +197,3 @@ class Passthrough:
         if offset and packet.dts is not None:
             packet.dts -= offset
         packet.stream = self._targets[packet.stream_index]
-
-
-def open_input_again(opened: Any) -> Any:
-    """A second, independent reader of an open file."""
-    return av.open(opened.name, metadata_errors="replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from vidsr.color import UNSPECIFIED, ColorTags
 from vidsr.errors import InputError
 from vidsr.frame import Frame, FrameLayout, Plane
 from vidsr.media.pixel import layout_of, planar_equivalent, planes_of, siting_of
+from vidsr.media.timeline import Timeline
 
 __all__ = ["SourceInfo", "TrackInfo", "VideoInfo", "VideoReader", "file_url", "open_input", "probe"]
 
@@ -46,7 +48,8 @@ class VideoInfo:
     """The video track that is upscaled.
 
     layout: of the planes the reader delivers. pixel_format: of the decoder; differs where FFmpeg converts first.
-    frames: as the container states or its duration suggests; None if unknown.
+    frames: as the container states or its duration suggests; None if unknown. duration_seconds: as the track itself
+    states, None where only the file as a whole does.
     """
 
     index: int
@@ -57,6 +60,7 @@ class VideoInfo:
     time_base: Fraction
     rate: Fraction | None
     frames: int | None
+    duration_seconds: Fraction | None
     sample_aspect_ratio: Fraction | None
     display_matrix: tuple[int, ...] | None
     interlaced: bool
@@ -87,6 +91,8 @@ def open_input(path: Path) -> av.container.InputContainer:
         raise InputError(f"{path} is a folder, not a video file")
     if not os.path.exists(path):
         raise InputError(f"{path}: no such file")
+    if not os.path.isfile(path):
+        raise InputError(f"{path} is no ordinary file; vidsr reads its input several times, so store it first")
     try:
         return av.open(file_url(path), metadata_errors="replace")
     except av.error.InvalidDataError as error:
@@ -102,7 +108,6 @@ def probe(path: Path) -> SourceInfo:
     with open_input(path) as container:
         tracks = tuple(_track(stream) for stream in container.streams)
         stream = _main_video(container, path)
-        stream.thread_type = "AUTO"
         frame = _first_frame(container, stream, path)
         start = Fraction(container.start_time or 0, av.time_base)
         duration = Fraction(container.duration, av.time_base) if container.duration else None
@@ -158,7 +163,7 @@ def _decode(
             packet = next(packets, None)
         except (av.error.FFmpegError, OSError) as error:
             # What follows cannot be read; the decoder may still hold frames.
-            on_error(error)
+            on_error(InputError(f"the input cannot be read to its end ({error.args[-1]})"))
             packet = None
         try:
             yield from packet.decode() if packet is not None else stream.codec_context.decode(None)
@@ -208,6 +213,7 @@ def _video(stream: av.VideoStream, frame: av.VideoFrame, duration: Fraction | No
         time_base=stream.time_base or Fraction(1, 90000),
         rate=rate,
         frames=frames,
+        duration_seconds=_own_duration(stream),
         sample_aspect_ratio=ratio if ratio else None,
         display_matrix=struct.unpack("=9i", matrix[:36]) if matrix else None,
         interlaced=frame.interlaced_frame,
@@ -217,16 +223,26 @@ def _video(stream: av.VideoStream, frame: av.VideoFrame, duration: Fraction | No
     )
 
 
+def _own_duration(stream: av.VideoStream) -> Fraction | None:
+    """The track's length; Matroska has it as a tag, H:MM:SS with nanoseconds."""
+    if stream.duration and stream.time_base:
+        return stream.duration * stream.time_base
+    match = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
+    return int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3]) if match else None
+
+
 class VideoReader:
     """Delivers the frames of a file's video track into planes that the caller owns.
 
     start, end: keep frames whose time, from the beginning of the file in seconds, is in [start, end).
-    Passive; belongs to one thread. `notes` counts what had to be mended, by description.
+    Passive; belongs to one thread. notes: how often something had to be mended, by description. end_seconds: where the
+    last frame ends.
     """
 
     def __init__(self, info: SourceInfo, *, start: Fraction | None = None, end: Fraction | None = None) -> None:
         self.info, self.video = info, info.video
         self.notes: dict[str, int] = {}
+        self.end_seconds = Fraction(0)
         self._container = open_input(info.path)
         stream: Any = self._container.streams[info.video.index]
         self._stream: av.VideoStream = stream
@@ -235,16 +251,17 @@ class VideoReader:
         self._end = info.start_seconds + end if end is not None else None
         self._reformatter = VideoReformatter()
         self._planar = planar_equivalent(info.video.pixel_format)
-        self._last_pts: int | None = None
-        self._last_duration = 0
+        self._timeline = Timeline(info.video.time_base, strict=True)
+        self._next_pts: int | None = None
         self._frames = self._from_start()
 
     def read(self, planes: Sequence[Plane]) -> Frame | None:
         """Copies the next frame into `planes` (`video.layout`); None at the end."""
-        picture = next(self._frames, None)
-        if picture is None:
+        taken = next(self._frames, None)
+        if taken is None:
             return None
-        pts, duration = self._time(picture)
+        picture, pts, duration = taken
+        self.end_seconds = (pts + duration) * self.video.time_base - self.info.start_seconds
         color = _tags(self._stream, picture)
         for target, plane in zip(planes, planes_of(self._planar_picture(picture)), strict=True):
             np.copyto(target, plane)
@@ -261,14 +278,16 @@ class VideoReader:
         else:
             yield from self._until_end(_decode(self._container, self._stream, self._damaged))
 
-    def _until_end(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    def _until_end(self, frames: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, int, int]]:
+        """(picture, pts, duration) of those within the span; times are mended first, so that every frame has one."""
         for frame in frames:
-            seconds = None if frame.pts is None else frame.pts * self.video.time_base
-            if seconds is not None and self._start is not None and seconds < self._start:
+            pts, duration = self._time(frame)
+            seconds = pts * self.video.time_base
+            if self._start is not None and seconds < self._start:
                 continue
-            if seconds is not None and self._end is not None and seconds >= self._end:
+            if self._end is not None and seconds >= self._end:
                 return
-            yield frame
+            yield frame, pts, duration
 
     def _seek(self, start: Fraction) -> Iterator[av.VideoFrame]:
         """Frames from some point before `start` on.
@@ -277,12 +296,11 @@ class VideoReader:
         frame is early enough; else an earlier one, at last the beginning.
         """
         for back in (0, 10, 60, None):
-            target = None if back is None else int((start - back) / self.video.time_base)
-            if back is None or target is None or start - back <= self.info.start_seconds:
+            if back is None or start - back <= self.info.start_seconds:
                 self._reopen()
                 return _decode(self._container, self._stream, self._damaged)
             try:
-                self._container.seek(target, stream=self._stream, backward=True)
+                self._container.seek(int((start - back) / self.video.time_base), stream=self._stream, backward=True)
             except (av.error.FFmpegError, OSError):
                 continue
             frames = _decode(self._container, self._stream, self._damaged)
@@ -299,21 +317,25 @@ class VideoReader:
         self._stream.thread_type = "AUTO"
 
     def _damaged(self, error: Exception) -> None:
+        if isinstance(error, InputError):
+            self._note(str(error))
+            return
         self._note(f"damaged data in the input was passed over ({error.args[-1] if error.args else error})")
 
     def _note(self, what: str) -> None:
         self.notes[what] = self.notes.get(what, 0) + 1
 
     def _time(self, picture: av.VideoFrame) -> tuple[int, int]:
-        """The frame's own time, made strictly increasing where the file's is not."""
+        """(pts, duration) of a frame: its own, made strictly increasing where the file's are not."""
         duration = int(picture.duration or 0)
-        pts = picture.pts if picture.pts is not None else picture.dts
-        if pts is None or (self._last_pts is not None and pts <= self._last_pts):
-            step = duration or self._last_duration or self._usual_duration()
-            known = pts is not None
-            pts = 0 if self._last_pts is None else self._last_pts + (1 if known else step)
-            self._note("frames without a usable time got one behind their predecessor")
-        self._last_pts, self._last_duration = pts, duration
+        stated = picture.pts if picture.pts is not None else picture.dts
+        if stated is None:
+            stated = 0 if self._next_pts is None else self._next_pts
+            self._note("frames without a time got one behind their predecessor")
+        pts = self._timeline.place(stated, duration or self._usual_duration())
+        if pts != stated:
+            self._note("frames with a time before their predecessor were moved behind it")
+        self._next_pts = pts + (duration or self._usual_duration())
         return pts, duration
 
     def _usual_duration(self) -> int:

@@ -45,10 +45,11 @@ class FileSink:
         *,
         start: Fraction | None = None,
         end: Fraction | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.path, self.part = path, self.part_of(path)
         self._source, self._container, self._encoder, self._tracks = source, container, encoder, tracks
-        self._start, self._end = start, end
+        self._start, self._end, self._overwrite = start, end, overwrite
         self._output: Any = None
         self._stream: Any = None
         self._passthrough: Passthrough | None = None
@@ -64,14 +65,23 @@ class FileSink:
         return path.with_name(path.name + ".part")
 
     @property
+    def notes(self) -> dict[str, int]:
+        """What had to be mended in copied tracks: how often, by description."""
+        return self._passthrough.notes if self._passthrough is not None else {}
+
+    @property
     def written_bytes(self) -> int:
         """Packets handed to the container so far; the file itself lags behind by FFmpeg's buffer."""
         return self._video_bytes + (self._passthrough.copied_bytes if self._passthrough is not None else 0)
 
+    @staticmethod
+    def partial_of(path: Path) -> Path:
+        """The name of what is kept of a run towards `path` that was stopped."""
+        return path.with_name(f"{path.stem}.partial{path.suffix}")
+
     @property
     def partial(self) -> Path:
-        """The name of what is kept of a run that was stopped."""
-        return self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
+        return self.partial_of(self.path)
 
     def open(self, video: VideoTrack) -> None:
         """Remembers the picture; the file begins with the first frame, whose time a trimmed output starts at."""
@@ -100,6 +110,22 @@ class FileSink:
                 self._passthrough.close()
             self._discard()
 
+    def _name(self, path: Path) -> None:
+        """Gives the finished file its name; replaces another only where that was allowed or it is a part as well."""
+        if self._overwrite or path != self.path:
+            os.replace(self.part, path)
+            return
+        try:
+            os.link(self.part, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if path.exists():
+                raise FileExistsError(path) from None
+            os.replace(self.part, path)
+        else:
+            self.part.unlink()
+
     def _discard(self) -> None:
         """Removes what is left under the temporary name; nothing is, once the file has its own."""
         if self._output is not None:
@@ -122,8 +148,11 @@ class FileSink:
         except OSError as error:
             raise OutputError(f"{self.part}: cannot be written ({error.strerror or error})") from error
         self._begun = True
-        self._passthrough.add_streams(self._output, lambda: self._add_video(video), self._source.video.index)
-        self._passthrough.copy_until(first.pts * first.time_base - shift, self._output)
+        try:
+            self._passthrough.add_streams(self._output, lambda: self._add_video(video), self._source.video.index)
+            self._passthrough.copy_until(first.pts * first.time_base - shift, self._output)
+        except (av.error.FFmpegError, OSError) as error:
+            raise OutputError(f"{self.part}: cannot be begun ({error.strerror or error})") from error
 
     def _add_video(self, video: VideoTrack) -> None:
         stream = self._output.add_stream(self._encoder.name)
@@ -195,6 +224,9 @@ class FileSink:
             output.close()
             with self.part.open("rb+") as written:
                 os.fsync(written.fileno())
-            os.replace(self.part, path)
+            self._name(path)
+        except FileExistsError:
+            self._begun = False  # what took hours is not thrown away
+            raise OutputError(f"{path} was made by someone else meanwhile; the finished video is {self.part}") from None
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(f"{path}: cannot be finished ({error.strerror or error})") from error
