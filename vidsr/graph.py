@@ -249,25 +249,17 @@ def _upsample(build: Builder, plane: str, layout: FrameLayout) -> str:
     return build.op("Slice", full, build.constant([0, 0]), ends, build.constant([2, 3]))
 
 
-def _downsample(build: Builder, rgb: str, layout: FrameLayout) -> str:
-    """float32 [1, 3, H, W] filtered to chroma size [1, 3, h, w]; edges repeat."""
+def _downsample(build: Builder, plane: str, layout: FrameLayout) -> str:
+    """One plane float32 [1, 1, H, W] filtered to chroma size [1, 1, h, w]; edges repeat."""
     down, right = layout.chroma
     offset_y, offset_x = chroma_offsets(layout.chroma, layout.siting)
     taps_y, first_y = downsample_taps(down, offset_y)
     taps_x, first_x = downsample_taps(right, offset_x)
-    for axis, taps, first, stride, size in (
-        (2, taps_y, first_y, down, layout.height),
-        (3, taps_x, first_x, right, layout.width),
-    ):
-        if stride == 1:
-            continue
-        count = taps.shape[1]
-        shape = (1, 1, count, 1) if axis == 2 else (1, 1, 1, count)
-        weights = np.tile(taps.reshape(shape), (3, 1, 1, 1)).astype(np.float32)
-        strides = [stride, 1] if axis == 2 else [1, stride]
-        rgb = _extend(build, rgb, axis, size, first, stride * (-(-size // stride) - 1) + first + count)
-        rgb = build.op("Conv", rgb, build.constant(weights), group=3, strides=strides)
-    return rgb
+    height, width = layout.shapes[1]
+    plane = _extend(build, plane, 2, layout.height, first_y, down * (height - 1) + first_y + taps_y.shape[1])
+    plane = _extend(build, plane, 3, layout.width, first_x, right * (width - 1) + first_x + taps_x.shape[1])
+    weights = np.einsum("ay,bx->abyx", taps_y, taps_x).astype(np.float32)
+    return build.op("Conv", plane, build.constant(weights), strides=[down, right])
 
 
 def _extend(build: Builder, value: str, axis: int, size: int, first: int, last: int) -> str:
@@ -284,21 +276,18 @@ def _extend(build: Builder, value: str, axis: int, size: int, first: int, last: 
 def _planes_from_rgb(build: Builder, rgb: str, layout: FrameLayout) -> list[str]:
     """Rounded, clipped planes from float32 [1, 3, H', W']; returns the tensors in plane order."""
     peak = 2**layout.bits - 1
-    cells = [build.op("Gather", CODES_FROM_RGB, build.constant([row]), axis=0) for row in range(len(layout.shapes))]
-    full = _channels(build, rgb)
-    small = _channels(build, _downsample(build, rgb, layout)) if layout.chroma != (1, 1) else full
+    channels = [build.op("Gather", rgb, build.constant([channel]), axis=1) for channel in range(3)]
     outputs = []
     for index, shape in enumerate(layout.shapes):
-        weights = [build.op("Gather", cells[index], build.constant([column]), axis=1) for column in range(4)]
+        row = build.op("Gather", CODES_FROM_RGB, build.constant([index]), axis=0)
+        weights = [build.op("Gather", row, build.constant([column]), axis=1) for column in range(4)]
         codes = weights[3]
-        for channel, weight in zip(small if index else full, weights[:3], strict=True):
-            codes = build.op("Add", codes, build.op("Mul", build.op("Reshape", channel, build.constant(shape)), weight))
+        for channel, weight in zip(channels, weights[:3], strict=True):
+            codes = build.op("Add", codes, build.op("Mul", channel, weight))
+        if index and layout.chroma != (1, 1):
+            codes = _downsample(build, codes, layout)
+        codes = build.op("Reshape", codes, build.constant(shape))
         codes = build.op("Round", codes)
         codes = build.op("Clip", codes, build.constant(np.float32(0)), build.constant(np.float32(peak)))
         outputs.append(build.op("Cast", codes, to=helper.np_dtype_to_tensor_dtype(layout.dtype)))
     return outputs
-
-
-def _channels(build: Builder, rgb: str) -> list[str]:
-    """The three channels of float32 [1, 3, H, W], each [1, 1, H, W]."""
-    return [build.op("Gather", rgb, build.constant([channel]), axis=1) for channel in range(3)]
