@@ -104,7 +104,8 @@ def main() -> None:
     model = models.load(chosen.model)
     assert source.video.rate is not None
     end = float(chosen.frames / source.video.rate) - 1e-4
-    results: dict[str, list[float]] = {key: [] for key in ("bare", "decode", "encode", "vidsr", "script", "naive")}
+    measured = ("bare", "decode", "encode", "vidsr", "script", "naive", "strided")
+    results: dict[str, list[float]] = {key: [] for key in measured}
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "out.mp4")
         for _ in range(chosen.rounds):
@@ -115,6 +116,7 @@ def main() -> None:
             if not chosen.without_naive:
                 few = max(2, chosen.frames // 10)
                 results["naive"].append(script_fps("naive.py", model.path, chosen.video, output, few))
+                results["strided"].append(script_fps("naive.py", model.path, chosen.video, output, few, "strided"))
             decode, encode = codec_seconds(source, chosen.frames, model.scale)
             results["decode"].append(decode)
             results["encode"].append(encode)
@@ -133,6 +135,7 @@ def main() -> None:
         "vidsr_of_bound": ratio(results["vidsr"], bounds),
         "vidsr_over_script": ratio(results["vidsr"], results["script"]),
         "vidsr_over_naive": ratio(results["vidsr"], results["naive"]),
+        "vidsr_over_strided": ratio(results["vidsr"], results["strided"]),
     }
     print(json.dumps(report, indent=2))
 

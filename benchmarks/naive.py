@@ -1,4 +1,10 @@
-"""What everybody writes first: one loop, RGB on the host, torch in FP32. Usage: naive.py MODEL.onnx IN OUT FRAMES"""
+"""What everybody writes first: one loop, RGB on the host, torch in FP32.
+
+Usage: naive.py MODEL.onnx IN OUT FRAMES [strided]
+
+The picture becomes a contiguous [1, 3, H, W], as torchvision's ToTensor makes it. With `strided` it stays the permuted
+view of [H, W, 3], which torch happens to run faster.
+"""
 
 import json
 import sys
@@ -25,6 +31,7 @@ with torch.inference_mode():
         if index == frames:
             break
         image = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)[None].float() / 255
+        image = image if sys.argv[5:] == ["strided"] else image.contiguous()
         large = (network(image)[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         output.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(large), format="rgb24")))
 output.mux(stream.encode(None))

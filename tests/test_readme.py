@@ -25,6 +25,10 @@ def vidsr_calls() -> list[str]:
     return [part.strip() for line in lines for part in line.split("&&") if re.match(r"(\S*/)?vidsr ", part.strip())]
 
 
+def test_no_blanks_are_left() -> None:
+    assert not re.search(r"@\w+@|TODO|TBD", README)
+
+
 def test_both_commands_are_there() -> None:
     assert set(COMMANDS) == {"run", "test"}
     assert all(len(text.splitlines()) == 1 for text in COMMANDS.values())
