@@ -167,6 +167,7 @@ def test_encoder_is_as_asked(folder: Path, nearest: Path) -> None:
 
 def test_first_interrupt_keeps_a_playable_part(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "long.mp4", frames=400, width=256, height=192)
+    (tmp_path / "out.partial.mp4").write_text("an earlier run's")
     command = [sys.executable, "-m", "vidsr", str(clip), str(tmp_path / "out.mp4"), "--json"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
@@ -179,12 +180,13 @@ def test_first_interrupt_keeps_a_playable_part(tmp_path: Path) -> None:
                 break
         rest, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
-    assert "out.partial.mp4" in said
+    assert "out.partial-2.mp4" in said
     assert "Traceback" not in said
     done = json.loads(rest.splitlines()[-1])
     assert done["complete"] is False
-    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.partial.mp4"]
-    with av.open(str(tmp_path / "out.partial.mp4")) as opened:
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.partial-2.mp4", "out.partial.mp4"]
+    assert (tmp_path / "out.partial.mp4").read_text() == "an earlier run's"
+    with av.open(str(tmp_path / "out.partial-2.mp4")) as opened:
         assert len(list(opened.decode(video=0))) == done["frames"] < 400
 
 

@@ -65,10 +65,6 @@ class FrameLayout:
         small = (-(-self.height // down), -(-self.width // right))
         return (full, small, small)
 
-    @property
-    def nbytes(self) -> int:
-        return sum(h * w for h, w in self.shapes) * self.dtype.itemsize
-
     def allocate(self) -> tuple[Plane, ...]:
         """Fresh contiguous planes, `uint8|uint16 [H, W]` each, contents undefined."""
         return tuple(np.empty(shape, self.dtype) for shape in self.shapes)

@@ -392,15 +392,15 @@ def run(job: Job, *, observer: Observer, stop: Event, cancel: Event) -> Report:
     for note, count in notes.items():
         warnings.append(f"{note} ({count} times)" if count > 1 else note)
         observer(Warned(message=warnings[-1]))
-    if not totals.reached_end and not totals.frames:
+    written = job.path if totals.reached_end else sink.kept
+    if written is None:
         raise Cancelled("stopped before the first frame; nothing was written")
-    written = job.path if totals.reached_end else sink.partial
     done = Report(
         target=str(written),
         frames=totals.frames,
         seconds=totals.seconds,
         fps=totals.frames / totals.seconds,
-        written_bytes=written.stat().st_size if written.exists() else 0,
+        written_bytes=written.stat().st_size,
         busy=totals.busy,
         engine=totals.engine,
         warnings=tuple(warnings),

@@ -35,7 +35,7 @@ Other commands (each has its own --help):
   vidsr import     turn a checkpoint (.pth, .safetensors) into a model
   vidsr eval       measure a model on a folder of pictures
 
-Ctrl-C finishes what is on the way and keeps it as OUT.partial; a second one gives up and leaves nothing.
+Ctrl-C finishes what is on the way and keeps it as out.partial.mp4; a second one gives up and leaves nothing.
 """
 
 

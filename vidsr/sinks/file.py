@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -30,7 +31,7 @@ _MAX_MOVIE_TIMESCALE = 10_000_000
 class FileSink:
     """Encodes into `PATH.part` and renames it to `PATH` at the end.
 
-    shift: seconds subtracted from every time, of frames and of copied packets alike.
+    kept: where the result lies after a run that was stopped.
     """
 
     overrun: Literal["wait", "drop"] = "wait"
@@ -58,6 +59,7 @@ class FileSink:
         self._last_pts = -1
         self._begun = False
         self._video_bytes = 0
+        self.kept: Path | None = None
 
     @staticmethod
     def part_of(path: Path) -> Path:
@@ -79,9 +81,11 @@ class FileSink:
         """The name of what is kept of a run towards `path` that was stopped."""
         return path.with_name(f"{path.stem}.partial{path.suffix}")
 
-    @property
-    def partial(self) -> Path:
-        return self.partial_of(self.path)
+    def _free_partial(self) -> Path:
+        """That name, or with a number behind it: what earlier runs left stays."""
+        first = self.partial_of(self.path)
+        names = (first.with_stem(f"{first.stem}-{number}") for number in itertools.count(2))
+        return first if not first.exists() else next(path for path in names if not path.exists())
 
     def open(self, video: VideoTrack) -> None:
         """Remembers the picture; the file begins with the first frame, whose time a trimmed output starts at."""
@@ -104,7 +108,8 @@ class FileSink:
             if outcome == "complete":
                 self._finish(self.path)
             elif outcome == "stopped" and self._output is not None:
-                self._finish(self.partial)
+                self.kept = self._free_partial()
+                self._finish(self.kept)
         finally:
             if self._passthrough is not None:
                 self._passthrough.close()
@@ -160,10 +165,10 @@ class FileSink:
         stream.time_base = video.time_base
         if self._encoder.name in ("libx265", "hevc_nvenc") and self._container.format in ("mp4", "mov"):
             stream.codec_context.codec_tag = "hvc1"  # Apple's players open no other
-        original = self._passthrough.input.streams[self._source.video.index] if self._passthrough else None
-        if original is not None:
-            stream.metadata.update(stream_tags(original.metadata, changed=True, recoded=True))
-            stream.disposition = original.disposition
+        assert self._passthrough is not None
+        original = self._passthrough.input.streams[self._source.video.index]
+        stream.metadata.update(stream_tags(original.metadata, changed=True, recoded=True))
+        stream.disposition = original.disposition
         if video.display_matrix is not None:
             stream.set_display_matrix(video.display_matrix)
         self._stream = stream
