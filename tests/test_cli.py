@@ -9,7 +9,9 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -165,24 +167,35 @@ def test_encoder_is_as_asked(folder: Path, nearest: Path) -> None:
     assert keys == [index % 5 == 0 for index in range(12)]
 
 
-def test_first_interrupt_keeps_a_playable_part(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "long.mp4", frames=400, width=256, height=192)
-    (tmp_path / "out.partial.mp4").write_text("an earlier run's")
-    command = [sys.executable, "-m", "vidsr", str(clip), str(tmp_path / "out.mp4"), "--json"]
+def interrupted(folder: Path, when: Callable[[dict[str, Any]], bool], *signals: int) -> tuple[int, list[str], str]:
+    """Runs SPAN on a long clip and sends `signals` at the first event that `when` holds for.
+
+    Returns the exit code, the lines of standard output from then on, and standard error.
+    """
+    clip = make_clip(folder / "long.mp4", frames=400, width=256, height=192)
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    ) as process:
+        [sys.executable, "-m", "vidsr", str(clip), str(folder / "out.mp4"), "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:  # fmt: skip
         assert process.stdout is not None
         for line in process.stdout:
-            event = json.loads(line)
-            if event["event"] == "progress" and event["frames"] >= 2:
-                process.send_signal(signal.SIGINT)
+            if when(json.loads(line)):
+                for number in signals:
+                    process.send_signal(number)
                 break
         rest, said = process.communicate(timeout=120)
-    assert process.returncode == 130, said
+    return process.returncode, rest.splitlines(), said
+
+
+def test_first_interrupt_keeps_a_playable_part(tmp_path: Path) -> None:
+    (tmp_path / "out.partial.mp4").write_text("an earlier run's")
+    code, rest, said = interrupted(
+        tmp_path, lambda event: event["event"] == "progress" and event["frames"] >= 2, signal.SIGINT
+    )
+    assert code == 130, said
     assert "out.partial-2.mp4" in said
     assert "Traceback" not in said
-    done = json.loads(rest.splitlines()[-1])
+    done = json.loads(rest[-1])
     assert done["complete"] is False
     assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.partial-2.mp4", "out.partial.mp4"]
     assert (tmp_path / "out.partial.mp4").read_text() == "an earlier run's"
@@ -191,20 +204,9 @@ def test_first_interrupt_keeps_a_playable_part(tmp_path: Path) -> None:
 
 
 def test_second_interrupt_leaves_nothing(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "long.mp4", frames=400, width=256, height=192)
-    command = [sys.executable, "-m", "vidsr", str(clip), str(tmp_path / "out.mp4"), "--json"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if json.loads(line)["event"] == "start":
-                # Both signals come before the first frame can be through: the model is still being loaded.
-                process.send_signal(signal.SIGINT)
-                process.send_signal(signal.SIGTERM)
-                break
-        process.communicate(timeout=120)
-    assert process.returncode == 130
+    # Both signals come before the first frame can be through: the model is still being loaded.
+    code, _, said = interrupted(tmp_path, lambda event: event["event"] == "start", signal.SIGINT, signal.SIGTERM)
+    assert code == 130, said
     assert list(tmp_path.glob("out*")) == []
 
 

@@ -1103,7 +1103,8 @@ def test_stopped_file_has_a_name_of_its_own(folder: Path, clip: Path) -> None:
     scene.on["engine.wait"] = lambda number: scene.stop.set() if number == 5 else None
     totals = scene.transfer(sink)
     assert [path.name for path in folder.iterdir()] == ["out.partial.mp4"]
-    with av.open(str(sink.partial)) as written:
+    assert sink.kept is not None
+    with av.open(str(sink.kept)) as written:
         assert sum(1 for _ in written.decode(video=0)) == totals.frames
 
 
