@@ -101,6 +101,19 @@ def test_what_mp4_cannot_hold_is_said_first(shared: Path, nearest: Path, tmp_pat
     assert any("subtitle" in warning for warning in warnings)
 
 
+def test_matroska_moves_what_begins_before_zero_and_says_so(tmp_path: Path, nearest: Path) -> None:
+    """AAC in MP4 begins with priming samples before zero; Matroska holds no such times."""
+    source = make_clip(tmp_path / "in.mp4")
+    report = vidsr.upscale(source, tmp_path / "out.mkv", model=str(nearest))
+    assert any("0.021 s later" in warning for warning in report.warnings)
+    moved = [after - before for before, after in compare(source, tmp_path / "out.mkv").times]
+    assert max(moved) - min(moved) <= MILLISECOND_GRID
+    assert abs(moved[0] - Fraction(1024, 48000)) <= MILLISECOND_GRID
+    assert not any(
+        "later" in warning for warning in vidsr.upscale(source, tmp_path / "o.mp4", model=str(nearest)).warnings
+    )
+
+
 TIMES = [0, 1001, 1002, 4000, 9009, 9010, 20000, 20500, 40000, 41111]
 
 

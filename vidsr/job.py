@@ -345,6 +345,11 @@ def _foreseen(
         yield "the video is interlaced; it is enlarged as it is and written as progressive, so deinterlace it first"
     if source.video.has_hdr_metadata:
         yield "HDR mastering and light level data are left out; the colour tags are kept"
+    # Opus has its priming stated beside the times in Matroska, others have not.
+    begins = [plan.first_seconds for plan in tracks if plan.first_seconds is not None and plan.track.codec != "opus"]
+    begin = min(begins, default=Fraction(0))
+    if begin < 0 and container.format in ("matroska", "webm"):
+        yield f"{container.format} keeps no times before zero: everything begins {float(-begin):.3f} s later, in step"
     kept = container.time_base
     if kept == 0:
         yield f"{container.format} keeps no frame times: frames follow each other at a fixed rate"

@@ -60,11 +60,15 @@ CONTAINERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackPlan:
-    """What becomes of one track besides the video: `how` is None for what is left out, `reason` says why."""
+    """What becomes of one track besides the video: `how` is None for what is left out, `reason` says why.
+
+    first_seconds: time of its first packet, None if unknown.
+    """
 
     track: TrackInfo
     how: How | None
     reason: str = ""
+    first_seconds: Fraction | None = None
 
 
 def container_of(path: Path) -> Container:
@@ -106,6 +110,7 @@ def _first_packets(source: SourceInfo, wanted: Sequence[int]) -> dict[int, Any]:
 
 def _plan(opened: Any, track: TrackInfo, packet: Any, container: Container) -> TrackPlan:
     stream = opened.streams[track.index]
+    first = packet.pts if packet is not None else None  # before muxing, which moves it
     if container.format == "matroska" and track.cover:
         return TrackPlan(track=track, how="attach" if packet else None, reason="" if packet else "the picture is empty")
     if container.format == "mpegts" and track.codec not in _TS_CODECS:
@@ -124,4 +129,5 @@ def _plan(opened: Any, track: TrackInfo, packet: Any, container: Container) -> T
                 trial.mux(packet)
     except (av.error.FFmpegError, OSError, ValueError):
         return TrackPlan(track=track, how=None, reason=f"it cannot be copied into {container.format}")
-    return TrackPlan(track=track, how="copy")
+    first_seconds = None if first is None else first * stream.time_base
+    return TrackPlan(track=track, how="copy", first_seconds=first_seconds)
