@@ -14,18 +14,20 @@ from tests.conftest import make_clip
 from vidsr.errors import OutputError
 from vidsr.media.timeline import Timeline
 
-CASES = {
+CASES: dict[str, tuple[list[int | None], bool, list[int]]] = {
     "as they are": ([0, 40, 41, 1000], True, [0, 40, 41, 1000]),
     "equal, for an encoder": ([0, 40, 40, 80], True, [0, 40, 41, 80]),
     "equal, copied": ([0, 40, 40, 80], False, [0, 40, 40, 80]),
     "a little back": ([0, 40, 30, 80], False, [0, 40, 40, 80]),
     "the clock begins anew": ([0, 1000, 2000, 0, 1000], True, [0, 1000, 2000, 2040, 3040]),
+    "without times": ([None, None, 100, None], True, [0, 40, 100, 140]),
+    "without a time, after the clock began anew": ([0, 2000, 0, None], True, [0, 2000, 2040, 2080]),
     "and again": ([5000, 0, 5000, 0], True, [5000, 5040, 10040, 10080]),
 }
 
 
 @pytest.mark.parametrize(("times", "strict", "expected"), CASES.values(), ids=CASES.keys())
-def test_timeline(times: list[int], strict: bool, expected: list[int]) -> None:
+def test_timeline(times: list[int | None], strict: bool, expected: list[int]) -> None:
     timeline = Timeline(Fraction(1, 1000), strict=strict)
     assert [timeline.place(time, 40) for time in times] == expected
 

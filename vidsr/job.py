@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -389,11 +388,12 @@ def run(job: Job, *, observer: Observer, stop: Event, cancel: Event) -> Report:
         spec, sink, job.video, stop=stop, cancel=cancel, total=job.frames, on_progress=observer,
         written_bytes=lambda: sink.written_bytes,
     )  # fmt: skip
-    if readers and totals.reached_end and job.end is None:
-        stated, reached = job.source.video.duration_seconds, readers[0].end_seconds
+    (reader,) = readers
+    notes = reader.notes + sink.notes
+    if totals.reached_end and job.end is None:
+        stated, reached = job.source.video.duration_seconds, reader.end_seconds
         if stated is not None and stated - reached > max(Fraction(1), stated / 50):
-            readers[0].notes[f"the video ends at {float(reached):.2f} s, but the file says {float(stated):.2f} s"] = 1
-    notes = Counter(readers[0].notes if readers else {}) + Counter(sink.notes)
+            notes[f"the video ends at {float(reached):.2f} s, but the file says {float(stated):.2f} s"] += 1
     for note, count in notes.items():
         warnings.append(f"{note} ({count} times)" if count > 1 else note)
         observer(Warned(message=warnings[-1]))

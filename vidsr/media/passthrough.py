@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -56,7 +57,7 @@ class Passthrough:
         shift: Fraction,
     ) -> None:
         self.input = open_input(source.path)
-        self.notes: dict[str, int] = {}
+        self.notes: Counter[str] = Counter()
         self._path = source.path
         self._plans = [plan for plan in plans if plan.how]
         self._start = source.start_seconds + start if start else None
@@ -142,7 +143,7 @@ class Passthrough:
             try:
                 packet = next(self._packets, None)
             except (av.error.FFmpegError, OSError):
-                self._note("copied tracks could not be read to their end")
+                self.notes["copied tracks could not be read to their end"] += 1
                 return None
             if packet is None:
                 return None
@@ -160,10 +161,7 @@ class Passthrough:
         if moved:
             packet.dts += moved
             packet.pts = None if packet.pts is None else packet.pts + moved
-            self._note("packets of copied tracks had times before their predecessors and were moved")
-
-    def _note(self, what: str) -> None:
-        self.notes[what] = self.notes.get(what, 0) + 1
+            self.notes["packets of copied tracks had times before their predecessors and were moved"] += 1
 
     def _wanted(self, packet: Any) -> bool:
         time = packet.pts if packet.pts is not None else packet.dts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -241,18 +242,14 @@ class VideoReader:
 
     def __init__(self, info: SourceInfo, *, start: Fraction | None = None, end: Fraction | None = None) -> None:
         self.info, self.video = info, info.video
-        self.notes: dict[str, int] = {}
+        self.notes: Counter[str] = Counter()
         self.end_seconds = Fraction(0)
-        self._container = open_input(info.path)
-        stream: Any = self._container.streams[info.video.index]
-        self._stream: av.VideoStream = stream
-        self._stream.thread_type = "AUTO"
+        self._open()
         self._start = info.start_seconds + start if start else None
         self._end = info.start_seconds + end if end is not None else None
         self._reformatter = VideoReformatter()
         self._planar = planar_equivalent(info.video.pixel_format)
         self._timeline = Timeline(info.video.time_base, strict=True)
-        self._next_pts: int | None = None
         self._frames = self._from_start()
 
     def read(self, planes: Sequence[Plane]) -> Frame | None:
@@ -297,7 +294,8 @@ class VideoReader:
         """
         for back in (0, 10, 60, None):
             if back is None or start - back <= self.info.start_seconds:
-                self._reopen()
+                self._container.close()
+                self._open()
                 return _decode(self._container, self._stream, self._damaged)
             try:
                 self._container.seek(int((start - back) / self.video.time_base), stream=self._stream, backward=True)
@@ -309,33 +307,29 @@ class VideoReader:
                 return _chain(first, frames)
         raise AssertionError("the last landing is the beginning")
 
-    def _reopen(self) -> None:
-        self._container.close()
+    def _open(self) -> None:
+        """At the beginning of the file."""
         self._container = open_input(self.info.path)
         stream: Any = self._container.streams[self.video.index]
-        self._stream = stream
+        self._stream: av.VideoStream = stream
         self._stream.thread_type = "AUTO"
 
     def _damaged(self, error: Exception) -> None:
         if isinstance(error, InputError):
-            self._note(str(error))
+            self.notes[str(error)] += 1
             return
-        self._note(f"damaged data in the input was passed over ({error.args[-1] if error.args else error})")
-
-    def _note(self, what: str) -> None:
-        self.notes[what] = self.notes.get(what, 0) + 1
+        what = error.args[-1] if error.args else error
+        self.notes[f"damaged data in the input was passed over ({what})"] += 1
 
     def _time(self, picture: av.VideoFrame) -> tuple[int, int]:
         """(pts, duration) of a frame: its own, made strictly increasing where the file's are not."""
         duration = int(picture.duration or 0)
         stated = picture.pts if picture.pts is not None else picture.dts
-        if stated is None:
-            stated = 0 if self._next_pts is None else self._next_pts
-            self._note("frames without a time got one behind their predecessor")
         pts = self._timeline.place(stated, duration or self._usual_duration())
-        if pts != stated:
-            self._note("frames with a time before their predecessor were moved behind it")
-        self._next_pts = pts + (duration or self._usual_duration())
+        if stated is None:
+            self.notes["frames without a time got one behind their predecessor"] += 1
+        elif pts != stated:
+            self.notes["frames with a time before their predecessor were moved behind it"] += 1
         return pts, duration
 
     def _usual_duration(self) -> int:
@@ -346,7 +340,7 @@ class VideoReader:
         layout = self.video.layout
         same_size = (picture.height, picture.width) == (layout.height, layout.width)
         if not same_size:
-            self._note(f"frames of another size than {layout.width}x{layout.height} were scaled to it")
+            self.notes[f"frames of another size than {layout.width}x{layout.height} were scaled to it"] += 1
         name = picture.format.name.replace("yuvj", "yuv")
         if same_size and name == self._planar.replace("yuvj", "yuv"):
             return picture

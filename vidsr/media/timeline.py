@@ -25,8 +25,15 @@ class Timeline:
         self._last: int | None = None
         self._last_duration = 0
 
-    def place(self, time: int, duration: int) -> int:
-        """The item's time, in units of the time base; the same unless it had to move."""
+    def place(self, time: int | None, duration: int) -> int:
+        """The item's time, in units of the time base; the same unless it had to move.
+
+        None, for an item without a time, is right behind its predecessor, or zero.
+        """
+        if time is None:
+            placed = 0 if self._last is None else self._last + max(self._step, self._last_duration)
+            self._last, self._last_duration = placed, duration
+            return placed
         placed = time + self._moved
         if self._last is not None and placed < self._last + self._step:
             if self._last - placed >= self._jump:

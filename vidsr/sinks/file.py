@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -67,9 +68,9 @@ class FileSink:
         return path.with_name(path.name + ".part")
 
     @property
-    def notes(self) -> dict[str, int]:
+    def notes(self) -> Counter[str]:
         """What had to be mended in copied tracks: how often, by description."""
-        return self._passthrough.notes if self._passthrough is not None else {}
+        return self._passthrough.notes if self._passthrough is not None else Counter()
 
     @property
     def written_bytes(self) -> int:
