@@ -12,16 +12,16 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "vidsr"
 
 LAYERS = [
-    {"frame", "color", "filters", "errors", "events"},
+    {"frame", "color", "filters", "errors", "events", "notes"},
     {"media", "graph", "models"},
-    {"backends", "sinks", "networks"},
+    {"backends", "sinks", "networks", "verify"},
     {"pipeline"},
     {"job", "checkpoint"},
     {"api", "evaluate", "progress"},
     {"cli", "__main__"},
 ]
 HOMES = {
-    "av": {"media", "sinks"},
+    "av": {"media", "sinks", "verify"},
     "onnx": {"graph", "models", "checkpoint"},
     "torch": {"networks", "backends", "checkpoint"},
     "openvino": {"backends"},

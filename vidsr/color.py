@@ -6,11 +6,12 @@ Codes are those of ITU-T H.273 (the numbers FFmpeg and every modern container us
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BT601", "BT709", "LUMA_WEIGHTS", "RGB", "UNSPECIFIED", "ColorTags", "Conversion", "conversion"]
+__all__ = ["BT601", "BT709", "LUMA_WEIGHTS", "RGB", "UNSPECIFIED", "ColorTags", "Conversion", "HdrMetadata", "conversion"]
 
 UNSPECIFIED = 2
 RGB = 0
@@ -52,6 +53,20 @@ class ColorTags:
         if matrix not in LUMA_WEIGHTS:
             matrix = BT709 if height >= 720 or width >= 1280 else BT601
         return replace(self, matrix=matrix, full_range=bool(self.full_range))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HdrMetadata:
+    """HDR10 static metadata: what the mastering display could show, and how bright the content is.
+
+    primaries: CIE 1931 (x, y) of red, green, blue and white (SMPTE ST 2086). luminance: (lowest, highest) in cd/m2.
+    max_cll, max_fall: brightest pixel and brightest frame average in cd/m2 (CTA-861.3). None where not stated.
+    """
+
+    primaries: tuple[tuple[Fraction, Fraction], ...] | None = None
+    luminance: tuple[Fraction, Fraction] | None = None
+    max_cll: int | None = None
+    max_fall: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

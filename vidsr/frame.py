@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidsr.color import ColorTags
+from vidsr.color import ColorTags, HdrMetadata
 
 __all__ = ["Frame", "FrameLayout", "Plane", "Siting", "VideoTrack"]
 
@@ -32,6 +32,7 @@ class FrameLayout:
     family: "yuv" (planes Y, U, V), "rgb" (planes G, B, R, FFmpeg's order) or "gray" (one plane).
     bits: significant bits of a sample, 8 to 16, in the low bits; `uint8` at 8 bits, else `uint16`.
     chroma: (vertical, horizontal) subsampling factors of U and V; (1, 1) for rgb and gray.
+    alpha: a plane of full size behind the others, 0 transparent to 2**bits - 1 opaque.
     """
 
     family: Literal["yuv", "rgb", "gray"]
@@ -40,6 +41,7 @@ class FrameLayout:
     width: int
     chroma: tuple[int, int] = (1, 1)
     siting: Siting = "left"
+    alpha: bool = False
 
     def __post_init__(self) -> None:
         if not 8 <= self.bits <= 16:
@@ -57,13 +59,14 @@ class FrameLayout:
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """`(height, width)` of each plane; odd sizes round chroma up, as FFmpeg does."""
         full = (self.height, self.width)
+        behind = (full,) if self.alpha else ()
         if self.family == "gray":
-            return (full,)
+            return (full, *behind)
         if self.family == "rgb":
-            return (full, full, full)
+            return (full, full, full, *behind)
         down, right = self.chroma
         small = (-(-self.height // down), -(-self.width // right))
-        return (full, small, small)
+        return (full, small, small, *behind)
 
     def allocate(self) -> tuple[Plane, ...]:
         """Fresh contiguous planes, `uint8|uint16 [H, W]` each, contents undefined."""
@@ -84,6 +87,7 @@ class VideoTrack:
     rate: Fraction | None
     sample_aspect_ratio: Fraction | None = None
     display_matrix: tuple[int, ...] | None = None
+    hdr: HdrMetadata | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
