@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,35 +32,52 @@ def upscale(
     src: _PathLike,
     dst: _PathLike,
     *,
-    scale: int | None = None,
+    scale: int | float | Fraction | None = None,
+    size: str | None = None,
     model: str = models.DEFAULT,
-    backend: str = "auto",
-    precision: Precision = "auto",
-    device: str = "auto",
-    memory_bytes: int | None = None,
+    deinterlace: Literal["auto", "off", "field", "frame"] = "auto",
     start: _Seconds = None,
     end: _Seconds = None,
+    tracks: str = "all",
+    strict: bool = False,
     encoder: str | None = None,
     crf: float | None = None,
     preset: str | None = None,
     encoder_options: Mapping[str, str] | None = None,
     pix_fmt: str | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    keep_partial: bool = False,
+    verify: bool = True,
+    backend: str = "auto",
+    precision: Precision = "auto",
+    device: str = "auto",
+    memory_bytes: int | None = None,
     observer: Observer | None = None,
     stop: Event | None = None,
     cancel: Event | None = None,
 ) -> Report:
     """Enlarges the video in `src` and writes `dst`, everything else in the file copied.
 
-    scale: must be the model's; None takes it from there. start, end: seconds from the beginning of the file.
-    observer: called in this thread with the events of `vidsr.events`. stop: set it from anywhere to end early; what
-    is done by then is kept as `NAME.partial.SUFFIX`. cancel: the same, but nothing is kept and `Cancelled` is raised.
+    scale, size: at most one; a factor, or "WIDTHxHEIGHT" or a name such as "1080p"; None takes the model's factor.
+    start, end: seconds from the beginning of the file. tracks: as `--tracks`. strict: raise rather than lose anything
+    or pass over damage. resume: go on with an unfinished run in `DST.vidsr`. verify: read `dst` again and compare; what
+    differs is in the report's `faults`. observer: called in this thread with the events of `vidsr.events`. stop: set it
+    from anywhere to end early; what is done by then can be resumed, and with keep_partial it is playable as well, as
+    `NAME.partial.SUFFIX`. cancel: the same at once, raising `Cancelled`.
 
     Raises a `VidsrError` that says in one line what to do; nothing is left under `dst` then.
     """
     settings = job.Settings(
-        scale=scale,
+        scale=_fraction(scale),
+        size=size,
         model=model,
+        deinterlace=deinterlace,
+        tracks=tracks,
+        strict=strict,
+        resume=resume,
+        keep_partial=keep_partial,
+        verify=verify,
         backend=backend,
         precision=precision,
         device=device,
@@ -81,8 +98,11 @@ def upscale(
 def frames(
     src: _PathLike,
     *,
-    scale: int | None = None,
+    scale: int | float | Fraction | None = None,
+    size: str | None = None,
     model: str = models.DEFAULT,
+    deinterlace: Literal["auto", "off", "field", "frame"] = "auto",
+    strict: bool = False,
     backend: str = "auto",
     precision: Precision = "auto",
     device: str = "auto",
@@ -97,8 +117,11 @@ def frames(
     caller's to keep. Closing the iterator ends all work. Raises a `VidsrError`, at the latest with the first frame.
     """
     settings = job.Settings(
-        scale=scale,
+        scale=_fraction(scale),
+        size=size,
         model=model,
+        deinterlace=deinterlace,
+        strict=strict,
         backend=backend,
         precision=precision,
         device=device,
@@ -110,13 +133,13 @@ def frames(
     return job.stream(Path(src), settings)
 
 
-def _fraction(seconds: _Seconds) -> Fraction | None:
-    if seconds is None:
+def _fraction(number: _Seconds) -> Fraction | None:
+    if number is None:
         return None
     try:
-        return Fraction(seconds).limit_denominator(1_000_000)
+        return Fraction(number).limit_denominator(1_000_000)
     except (ValueError, OverflowError, TypeError) as error:
-        raise UsageError(f"{seconds!r} is not a number of seconds") from error
+        raise UsageError(f"{number!r} is not a number") from error
 
 
 class Upscaler:

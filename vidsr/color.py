@@ -11,7 +11,17 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BT601", "BT709", "LUMA_WEIGHTS", "RGB", "UNSPECIFIED", "ColorTags", "Conversion", "HdrMetadata", "conversion"]
+__all__ = [
+    "BT601",
+    "BT709",
+    "LUMA_WEIGHTS",
+    "RGB",
+    "UNSPECIFIED",
+    "ColorTags",
+    "Conversion",
+    "HdrMetadata",
+    "conversion",
+]
 
 UNSPECIFIED = 2
 RGB = 0

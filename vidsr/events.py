@@ -6,14 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Event", "Observer", "Progress", "Report", "Stage", "Start", "Warned"]
+__all__ = ["Event", "Observer", "Phase", "Progress", "Report", "Stage", "Start", "Warned"]
 
 Stage = Literal["decode", "model", "encode"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """The job is resolved and about to run; everything in words for people."""
+    """The job is resolved and about to run; everything in words for people.
+
+    frames: expected, None if unknown; `resumed` of them are done already.
+    """
 
     source: str
     target: str
@@ -23,6 +26,7 @@ class Start:
     engine: str
     encoder: str
     frames: int | None
+    resumed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,14 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """What follows the last frame: "joining" the segments, then "verifying" the file. done: share, 0..1."""
+
+    name: Literal["joining", "verifying"]
+    done: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warned:
     """Something the user should know of; the run goes on."""
 
@@ -51,14 +63,19 @@ class Warned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The run is over and the output has its name.
+    """The run is over.
 
-    seconds: from the first frame's decoding to the finished file, without loading the model. busy: see `Progress`,
-    over the whole run. complete: False when it was stopped early on request.
+    target: the output; after a run that was stopped, the playable part that was asked for, or None.
+    frames: in the output, of which `resumed` were done by earlier runs. seconds, fps: of this run, from the first
+    frame's decoding to the last one encoded, without loading the model. busy: see `Progress`, over the whole run.
+    complete: False when it was stopped early on request; the work then lies in `kept` and can be resumed (None if
+    there was nothing worth keeping). verified: whether the output was read again and found right; None where that was
+    not asked for. faults: the first differences.
     """
 
-    target: str
+    target: str | None
     frames: int
+    resumed: int
     seconds: float
     fps: float
     written_bytes: int
@@ -66,7 +83,10 @@ class Report:
     engine: str
     warnings: tuple[str, ...]
     complete: bool = True
+    kept: str | None = None
+    verified: bool | None = None
+    faults: tuple[str, ...] = ()
 
 
-Event = Start | Progress | Warned | Report
+Event = Start | Progress | Phase | Warned | Report
 Observer = Callable[[Event], None]

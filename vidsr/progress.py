@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vidsr.errors import OutputError
-from vidsr.events import Event, Progress, Report, Start, Warned
+from vidsr.events import Event, Phase, Progress, Report, Start, Warned
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -58,7 +58,7 @@ class JsonLines:
         self._out = out
 
     def __call__(self, event: Event) -> None:
-        names = {Start: "start", Progress: "progress", Warned: "warning", Report: "done"}
+        names = {Start: "start", Progress: "progress", Phase: "phase", Warned: "warning", Report: "done"}
         self.write({"event": names[type(event)], **asdict(event)})
 
     def write(self, fields: dict[str, Any]) -> None:
@@ -91,6 +91,7 @@ class Display:
         handlers: dict[type, Callable[[Any], None]] = {
             Start: self._start,
             Progress: self._progress,
+            Phase: self._phase,
             Warned: self._warned,
             Report: self._report,
         }
@@ -112,6 +113,8 @@ class Display:
         sizes = [f"{width}x{height}" for width, height in (start.source_size, start.target_size)]
         self.line(f"{start.source} ({sizes[0]}) -> {start.target} ({sizes[1]})")
         self.line(f"model {start.model} on {start.engine}, encoder {start.encoder}")
+        if start.resumed:
+            self.line(f"going on behind frame {start.resumed}, where an earlier run ended")
         if self._live:
             self._begin_bar(start)
 
@@ -155,11 +158,20 @@ class Display:
     def _warned(self, warning: Warned) -> None:
         self.line(f"warning: {warning.message}")
 
+    def _phase(self, phase: Phase) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=phase.done, total=1, text=f"{phase.name} {phase.done:.0%}")
+
     def _report(self, report: Report) -> None:
         self.close()
         frames = "1 frame" if report.frames == 1 else f"{report.frames} frames"
+        if report.resumed:
+            frames += f" ({report.resumed} of them by earlier runs)"
         busy = ", ".join(f"{stage} {share:.0%}" for stage, share in report.busy.items())
+        verified = ", verified" if report.verified else ""
         self.line(
-            f"{report.target}: {frames} in {human_seconds(report.seconds)} ({report.fps:.2f} fps; "
-            f"busy: {busy}), {human_bytes(report.written_bytes)}"
+            f"{report.target or report.kept or 'nothing kept'}: {frames} in {human_seconds(report.seconds)} "
+            f"({report.fps:.2f} fps; busy: {busy}), {human_bytes(report.written_bytes)}{verified}"
         )
+        for fault in report.faults:
+            self.line(f"fault: {fault}")

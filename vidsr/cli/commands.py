@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from vidsr.cli.shape import KeyValue
+from vidsr.cli.shape import KeyValue, Time
 
 __all__ = ["COMMANDS"]
 
@@ -132,9 +132,49 @@ def evaluate_model(
         )
 
 
+@click.command("verify")
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--start", type=Time(), metavar="TIME", help="As in the run that made OUT.")
+@click.option("--end", type=Time(), metavar="TIME", help="As in the run that made OUT.")
+@click.option(
+    "--deinterlace",
+    type=click.Choice(["auto", "off", "frame", "field"]),
+    default="auto",
+    show_default=True,
+    help="As in the run that made OUT.",
+)
+@click.option("--tracks", default="all", show_default=True, metavar="LIST", help="As in the run that made OUT.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def verify_output(
+    source: Path, output: Path, start: Any, end: Any, deinterlace: Any, tracks: str, as_json: bool, debug: bool
+) -> int:
+    """Compares OUT with the IN it was made of: every frame's time and picture, every packet of the other tracks,
+    chapters, tags, colour, shape.
+
+    Exits with 0 if OUT is what it should be, with 3 if not; the first differences are named by their time.
+    """
+    from dataclasses import asdict as fields
+
+    from vidsr.media.container import select
+    from vidsr.media.source import probe
+    from vidsr.verify import expectation_from, verify
+
+    keep = select(probe(source), tracks)
+    expected = expectation_from(source, output, start=start, end=end, deinterlace=deinterlace, keep=keep)
+    found = verify(output, expected, on_progress=lambda done: None, stop=None)
+    if as_json:
+        click.echo(json.dumps({"ok": found.ok, **fields(found)}, default=str))
+    else:
+        for row in found.rows():
+            click.echo(row)
+    return 0 if found.ok else 3
+
+
 def _finite(fields: dict[str, float]) -> dict[str, float | None]:
     """JSON has no infinity, which is the PSNR of equal pictures: null."""
     return {key: value if math.isfinite(value) else None for key, value in fields.items()}
 
 
-COMMANDS = [list_models, import_model, evaluate_model]
+COMMANDS = [verify_output, list_models, import_model, evaluate_model]

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-__all__ = ["Bytes", "KeyValue", "MainGroup", "Option", "SectionedCommand", "Time"]
+__all__ = ["Bytes", "Factor", "KeyValue", "MainGroup", "Option", "SectionedCommand", "Time"]
 
 
 class Option(click.Option):
@@ -67,6 +67,17 @@ class Time(click.ParamType[Fraction]):
         if (match[2] and seconds >= 60) or (match[1] and minutes >= 60):
             self.fail(f"{value!r} is not a time: 60 seconds are a minute, 60 minutes an hour", param, ctx)
         return hours * 3600 + minutes * 60 + seconds
+
+
+class Factor(click.ParamType[Fraction]):
+    """A positive number, exactly as written."""
+
+    name = "factor"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        if not re.fullmatch(r"\d+(\.\d+)?", str(value).strip()) or Fraction(str(value).strip()) == 0:
+            self.fail(f"{value!r} is not a factor; write for example 2 or 1.5", param, ctx)
+        return Fraction(str(value).strip())
 
 
 class Bytes(click.ParamType[int]):

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vidsr.cli.shape import Bytes, KeyValue, Option, SectionedCommand, Time
+from vidsr.cli.shape import Bytes, Factor, KeyValue, Option, SectionedCommand, Time
 
 if TYPE_CHECKING:
     from vidsr.events import Event as RunEvent
+    from vidsr.events import Report
     from vidsr.progress import Display, JsonLines
 
 __all__ = ["upscale"]
@@ -27,15 +28,19 @@ chapters, fonts, timestamps, colour.
 \b
   vidsr in.mp4 out.mp4                      twice the size
   vidsr in.mkv out.mkv --start 1:00 --end 1:10     try ten seconds first
+  vidsr in.mp4 out.mp4 --size 1080p         to a size instead of a factor
   vidsr in.mp4 out.mp4 --model NAME         another model, see `vidsr models`
+  vidsr in.mp4 out.mp4 --resume             go on where an interrupted run ended
 
 \b
 Other commands (each has its own --help):
+  vidsr verify     compare an output with its input
   vidsr models     list the models
   vidsr import     turn a checkpoint (.pth, .safetensors) into a model
   vidsr eval       measure a model on a folder of pictures
 
-Ctrl-C finishes what is on the way and keeps it as out.partial.mp4; a second one gives up and leaves nothing.
+What is done lies in out.mp4.vidsr/ until the output is complete. After Ctrl-C, a crash or a power cut, the same
+command with --resume goes on there and makes the same frames as a run that was never interrupted.
 """
 
 
@@ -57,17 +62,42 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path, readable=False))
 @_option(
     "--scale",
-    type=int,
+    type=Factor(),
     section="Picture",
     metavar="N",
-    help="How many times larger; the model decides.  [default: the model's]",
+    help="How many times larger; what the model does not do by itself is resized.  [default: the model's]",
+)
+@_option(
+    "--size", section="Picture", metavar="WxH|NAME", help="Size instead: 1920x1080, or a box to fit: 720p, 1080p, 4k."
 )
 @_option(
     "--model", default="span", show_default=True, section="Picture", metavar="NAME|FILE.onnx", help="Model to use."
 )
+@_option(
+    "--deinterlace",
+    type=click.Choice(["auto", "off", "frame", "field"]),
+    default="auto",
+    show_default=True,
+    section="Picture",
+    help="Interlaced video to one frame for each frame, or for each field; auto finds it and takes frame.",
+)
 @_option("--start", type=Time(), section="Picture", metavar="TIME", help="Begin here: seconds or H:MM:SS.")
 @_option(
     "--end", type=Time(), section="Picture", metavar="TIME", help="End here, counted from the beginning of the input."
+)
+@_option(
+    "--tracks",
+    default="all",
+    show_default=True,
+    section="Other tracks",
+    metavar="LIST",
+    help="Which to keep: all, none, audio, subtitle, attachment, cover, data, audio:eng, 3; -subtitle for all but.",
+)
+@_option(
+    "--strict",
+    is_flag=True,
+    section="Other tracks",
+    help="Refuse to begin if anything would be lost, and end at the first damage in the input.",
 )
 @_option(
     "--encoder",
@@ -103,7 +133,17 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     metavar="NAME",
     help="Pixel format to write, e.g. yuv420p10le.  [default: as the input]",
 )
-@_option("-y", "--overwrite", is_flag=True, section="Encoding", help="Replace OUT if it exists.")
+@_option("-y", "--overwrite", is_flag=True, section="Run", help="Replace OUT if it exists, or an unfinished run.")
+@_option("--resume", is_flag=True, section="Run", help="Go on with an unfinished run; begins where there is none.")
+@_option(
+    "--keep-partial", is_flag=True, section="Run", help="After Ctrl-C leave what is done as OUT.partial, playable."
+)
+@_option(
+    "--verify/--no-verify",
+    default=True,
+    section="Run",
+    help="Read OUT again and compare it with IN.  [default: verify]",
+)
 @_option(
     "--backend",
     default="auto",
@@ -155,9 +195,20 @@ def upscale(source: Path, target: Path, as_json: bool, quiet: bool, debug: bool,
     finally:
         if display is not None:
             display.close()
+    return _exit_code(report)
+
+
+def _exit_code(report: Report) -> int:
+    """0 done, 130 stopped, 3 done but not as it should be."""
     if not report.complete:
-        click.echo(f"vidsr: stopped; what was done is in {report.target}", err=True)
+        parts = [f"what was done is playable in {report.target}"] if report.target else []
+        parts += [f"the same command with --resume goes on from {report.kept}"] if report.kept else []
+        click.echo(f"vidsr: stopped; {'; '.join(parts) or 'no segment was whole, so nothing was kept'}", err=True)
         return 130
+    if report.verified is False:
+        first = "; ".join(report.faults[:3])
+        click.echo(f"vidsr: {report.target} differs from its input: {first} (see `vidsr verify`)", err=True)
+        return 3
     return 0
 
 
@@ -172,7 +223,7 @@ class _Announcing:
             return
         if self._stop.is_set() and not self._said:
             self._said = True
-            self._display.line("stopping: finishing what is on the way; Ctrl-C again gives up and leaves nothing")
+            self._display.line("stopping: what is done can be resumed; Ctrl-C again ends at once")
         self._display(event)
 
 
@@ -186,7 +237,7 @@ def _display(as_json: bool, quiet: bool) -> Display | JsonLines | None:
 
 @contextmanager
 def _interruptible(stop: Event, cancel: Event) -> Iterator[None]:
-    """The first Ctrl-C finishes what is on the way, the second gives up."""
+    """The first Ctrl-C finishes what is on the way, the second ends at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set():

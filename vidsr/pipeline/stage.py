@@ -17,7 +17,7 @@ from vidsr.frame import Frame, Plane
 from vidsr.pipeline.channel import Aborted, Channel, Closed
 from vidsr.pipeline.meter import Meter
 
-__all__ = ["Pipeline", "PipelineSpec", "Reader"]
+__all__ = ["Guard", "Pipeline", "PipelineSpec", "Reader"]
 
 
 class Reader(Protocol):
@@ -28,18 +28,29 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
+class Guard(Protocol):
+    """Looks at each result before it goes on, and mends it in place where it can."""
+
+    def check(self, slot: Slot, frame: Frame) -> None: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineSpec:
     """What a pipeline runs. The makers are called inside the threads that use what they make, and closed there.
 
     slots: frames in flight at most; the bound on memory and the only back-pressure.
-    convert: the colour conversion for a frame with these tags.
+    convert: the colour conversion for a frame with these tags. finish: what is done to the planes of every result, in
+    the thread that takes it.
     """
 
     open_reader: Callable[[], Reader]
     open_engine: Callable[[], Engine]
     convert: Callable[[ColorTags], Conversion]
     slots: int
+    open_guard: Callable[[], Guard] | None = None
+    finish: Callable[[Sequence[Plane]], Sequence[Plane]] | None = None
 
 
 class Pipeline:
@@ -88,7 +99,7 @@ class Pipeline:
                 return
             except Aborted:
                 break
-            yield frame
+            yield frame if self._spec.finish is None else replace(frame, planes=self._spec.finish(frame.planes))
             with suppress(Aborted):  # the next get says so, too
                 self._free.put(slot)
         if self.error is not None:
@@ -150,6 +161,7 @@ class Pipeline:
 
     def _infer(self) -> None:
         engine = self._spec.open_engine()
+        guard = self._spec.open_guard() if self._spec.open_guard is not None else None
         pending: deque[tuple[Slot, Frame]] = deque()
         with self._reporting():
             self.engine_description = engine.description
@@ -157,14 +169,16 @@ class Pipeline:
             self.meter.start()
             for slot in slots:
                 self._free.put(slot)
-            self._infer_all(engine, pending)
+            self._infer_all(engine, guard, pending)
         for slot, _ in pending:
             with self._reporting():
                 engine.wait(slot)
+        if guard is not None:
+            guard.close()
         engine.close()
         self._finished.close()
 
-    def _infer_all(self, engine: Engine, pending: deque[tuple[Slot, Frame]]) -> None:
+    def _infer_all(self, engine: Engine, guard: Guard | None, pending: deque[tuple[Slot, Frame]]) -> None:
         begin = 0.0
         more = True
         while more or pending:
@@ -182,6 +196,8 @@ class Pipeline:
             if pending:
                 slot, frame = pending.popleft()
                 engine.wait(slot)
+                if guard is not None:
+                    guard.check(slot, frame)
                 self.meter.add("model", begin)
                 begin = time.perf_counter()
                 self._finished.put((slot, replace(frame, planes=slot.output)))

@@ -1,0 +1,103 @@
+"""What an output will not hold as its source does, said before the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from vidsr.frame import FrameLayout, VideoTrack
+from vidsr.job.settings import Deinterlace
+from vidsr.media.container import Container, TrackPlan
+from vidsr.media.encoder import EncoderSettings, carries_hdr
+from vidsr.media.pixel import pixel_format
+from vidsr.media.source import SourceInfo
+
+__all__ = ["Foreseen", "foresee"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreseen:
+    """One line for people. loss: something of the source is missing afterwards, which `--strict` refuses."""
+
+    text: str
+    loss: bool
+
+
+def foresee(
+    source: SourceInfo,
+    wanted: FrameLayout,
+    video: VideoTrack,
+    tracks: Sequence[TrackPlan],
+    container: Container,
+    encoder: EncoderSettings,
+    deinterlace: Deinterlace,
+) -> Iterator[Foreseen]:
+    """wanted: the layout that would lose nothing; video: what is written."""
+    for text in _tracks(tracks):
+        yield text
+    for text in _picture(source, wanted, video, deinterlace):
+        yield text
+    for line in _lost_light(source, encoder):
+        yield Foreseen(text=line, loss=True)
+    yield from _times(source, tracks, container)
+
+
+def _tracks(tracks: Sequence[TrackPlan]) -> Iterator[Foreseen]:
+    for plan in tracks:
+        if plan.lost:
+            yield Foreseen(text=f"{plan.track} is left out: {plan.reason}", loss=True)
+        elif plan.how == "convert":
+            yield Foreseen(text=plan.reason, loss=False)
+
+
+def _picture(
+    source: SourceInfo, wanted: FrameLayout, video: VideoTrack, deinterlace: Deinterlace
+) -> Iterator[Foreseen]:
+    given, made = source.video.pixel_format, pixel_format(video.layout)
+    if wanted.alpha and not video.layout.alpha:
+        yield Foreseen(text="transparency is left out: the output cannot hold it", loss=True)
+    if (wanted.family, wanted.bits, wanted.chroma) != (video.layout.family, video.layout.bits, video.layout.chroma):
+        lossless = wanted.bits <= video.layout.bits and wanted.family == video.layout.family
+        finer = video.layout.chroma[0] <= wanted.chroma[0] and video.layout.chroma[1] <= wanted.chroma[1]
+        text = f"the picture, {given}, is written as {made}: nothing closer fits the encoder"
+        yield Foreseen(text=text, loss=not (lossless and finer))
+    if source.video.layout.family == video.layout.family == "yuv":
+        before, after = (
+            source.video.color.resolved(height=layout.height, width=layout.width, rgb=False).matrix
+            for layout in (source.video.layout, video.layout)
+        )
+        if before != after:
+            text = "the input states no colour matrix; players that go by the size will change their guess"
+            yield Foreseen(text=text, loss=False)
+    if source.video.scan != "progressive":
+        order = {"tff": "top", "bff": "bottom"}[source.video.scan]
+        done = {
+            "off": "and stays as it is; the network was not made for that: see --deinterlace",
+            "frame": "and is deinterlaced, one frame for each of its frames (--deinterlace field makes two)",
+            "field": "and is deinterlaced, two frames for each of its frames",
+        }[deinterlace]
+        yield Foreseen(text=f"the video is interlaced, {order} field first, {done}", loss=False)
+
+
+def _lost_light(source: SourceInfo, encoder: EncoderSettings) -> Iterator[str]:
+    if source.video.hdr is not None and not carries_hdr(encoder.name):
+        yield f"HDR mastering and light level data are left out: {encoder.name} cannot write them"
+    for name in source.video.dynamic_hdr:
+        yield f"{name} metadata is left out: it describes the picture before enlarging, scene by scene"
+
+
+def _times(source: SourceInfo, tracks: Sequence[TrackPlan], container: Container) -> Iterator[Foreseen]:
+    # Opus has its priming stated beside the times in Matroska, others have not.
+    begins = [plan.first_seconds for plan in tracks if plan.first_seconds is not None and plan.track.codec != "opus"]
+    begin = min(begins, default=Fraction(0))
+    if begin < 0 and container.format in ("matroska", "webm"):
+        text = f"{container.format} keeps no times before zero: everything begins {float(-begin):.3f} s later, in step"
+        yield Foreseen(text=text, loss=False)
+    kept = container.time_base
+    if kept == 0:
+        text = f"{container.format} keeps no frame times: frames follow each other at a fixed rate"
+        yield Foreseen(text=text, loss=True)
+    elif kept is not None and (source.video.time_base / kept).denominator != 1:
+        text = f"{container.format} keeps times in steps of {kept} seconds, so frame times are rounded to those"
+        yield Foreseen(text=text, loss=False)

@@ -1,0 +1,364 @@
+"""Runs a job: frames into segments, segments into the file, the file read again and compared."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+from threading import Event
+from typing import Literal
+
+import vidsr
+from vidsr import models
+from vidsr.backends.guard import Guard
+from vidsr.errors import OutputError, VidsrError
+from vidsr.events import Observer, Phase, Report, Start, Warned
+from vidsr.frame import Frame, FrameLayout
+from vidsr.job.engine import Conversions, EnginePlan, plan_engine
+from vidsr.job.geometry import target_geometry
+from vidsr.job.resolve import check_span, choose_deinterlace, output_tags, wanted_layout, without_alpha
+from vidsr.job.settings import Job, Settings
+from vidsr.media.pixel import pixel_format
+from vidsr.media.resize import Resizer
+from vidsr.media.segment import SegmentInfo
+from vidsr.media.source import VideoReader, probe
+from vidsr.notes import Notes
+from vidsr.pipeline import Pipeline, PipelineSpec, Totals, transfer
+from vidsr.sinks.join import join
+from vidsr.sinks.segments import SegmentSink
+from vidsr.sinks.workspace import Workspace
+from vidsr.verify import Expectation, Verification, verify
+
+__all__ = ["run", "stream"]
+
+_SLOTS = 4
+_TICK_SECONDS = 0.25
+_SAMPLE_BYTES, _SAMPLES = 1 << 16, 64
+
+
+def run(job: Job, *, observer: Observer, stop: Event, cancel: Event) -> Report:
+    """Runs a job to its end; `stop` ends it early, `cancel` at once. What is done by then can be resumed.
+
+    Raises a VidsrError, which says how to go on where something was kept.
+    """
+    settings = job.settings
+    # Both together go on where possible and replace what lies under the output's name.
+    mode = "resume" if settings.resume else "replace" if settings.overwrite else "new"
+    workspace = Workspace(job.path, _identity(job), {"tile": job.engine.tile}, mode)
+    try:
+        return _Run(job, workspace, observer, stop, cancel).report()
+    except VidsrError as error:
+        if workspace.segments:
+            error.args = (f"{error}; {_kept(workspace)}",)
+        raise
+    finally:
+        if workspace.segments and not workspace.named:
+            workspace.release()
+        else:
+            workspace.remove()
+
+
+def _kept(workspace: Workspace) -> str:
+    return f"{workspace.frames} frames are kept in {workspace.folder}: the same command with --resume goes on there"
+
+
+class _Run:
+    """One run of a job in a workspace that is held."""
+
+    def __init__(self, job: Job, workspace: Workspace, observer: Observer, stop: Event, cancel: Event) -> None:
+        self._job, self._workspace, self._observer = job, workspace, observer
+        self._stop, self._cancel = stop, cancel
+        self._guard_notes = Notes()
+        self._resumed = 0
+        self._warnings: list[str] = []
+        self._readers: list[VideoReader] = []
+        tile = workspace.plan["tile"]
+        self._plan = replace(job.engine, tile=tuple(tile) if tile else None)
+
+    def report(self) -> Report:
+        for warning in self._job.warnings:
+            self._warn(warning)
+        if self._workspace.named:
+            return self._named_before()
+        if self._job.path.exists() and not self._job.settings.overwrite:
+            raise OutputError(f"{self._job.path} exists already: add -y (overwrite=True) to replace it")
+        self._observer(_start(self._job, self._workspace.frames))
+        sink = SegmentSink(self._workspace, self._job.encoder, keep_rest=self._job.settings.keep_partial)
+        totals = self._transfer(sink)
+        self._note_reading(totals)
+        target: Path | None = None
+        if totals.reached_end:
+            target = self._finish()
+        elif self._job.settings.keep_partial:
+            target = self._finish_part(sink.rest)
+        verification = self._verify(target) if totals.reached_end and target else None
+        kept = not totals.reached_end and bool(self._workspace.segments)
+        done = Report(
+            target=str(target) if target else None,
+            frames=totals.frames + self._resumed,
+            resumed=self._resumed,
+            seconds=totals.seconds,
+            fps=totals.frames / totals.seconds,
+            written_bytes=target.stat().st_size if target else sink.written_bytes,
+            busy=totals.busy,
+            engine=totals.engine,
+            warnings=tuple(self._warnings),
+            complete=totals.reached_end,
+            kept=str(self._workspace.folder) if kept else None,
+            verified=None if verification is None else verification.ok,
+            faults=() if verification is None else verification.faults,
+        )
+        self._observer(done)
+        return done
+
+    def _warn(self, text: str) -> None:
+        self._warnings.append(text)
+        self._observer(Warned(message=text))
+
+    def _transfer(self, sink: SegmentSink) -> Totals:
+        job, plan = self._job, self._plan
+        self._resumed = self._workspace.frames
+        guarded = plan.options.precision != "fp32"
+        spec = PipelineSpec(
+            open_reader=self._open_reader,
+            open_engine=plan.open,
+            convert=Conversions(plan.source, plan.target, job.video.color),
+            slots=_SLOTS,
+            open_guard=self._open_guard if guarded else None,
+            finish=_finish(plan, job.video.layout),
+        )
+        return transfer(
+            spec,
+            sink,
+            job.video,
+            stop=self._stop,
+            cancel=self._cancel,
+            total=job.frames,
+            on_progress=self._observer,
+            written_bytes=lambda: sink.written_bytes,
+            done=self._resumed,
+        )
+
+    def _open_reader(self) -> VideoReader:
+        settings = self._job.settings
+        reader = VideoReader(
+            self._job.source,
+            start=settings.start,
+            end=settings.end,
+            deinterlace=self._job.deinterlace,
+            skip=self._resumed,
+            strict=settings.strict,
+        )
+        self._readers.append(reader)
+        return reader
+
+    def _open_guard(self) -> Guard:
+        plan = self._plan
+        return Guard(
+            plan.exact().open, plan.source.bits, plan.target.bits, self._guard_notes, self._job.source.start_seconds
+        )
+
+    def _note_reading(self, totals: Totals) -> None:
+        """Warns of what had to be mended so far."""
+        (reader,) = self._readers
+        if totals.reached_end and self._job.settings.end is None:
+            stated, reached = self._job.source.video.duration_seconds, reader.end_seconds
+            if stated is not None and stated - reached > max(Fraction(1), stated / 50):
+                reader.notes.add(f"the video ends at {float(reached):.2f} s, but the file says {float(stated):.2f} s")
+        for line in [*reader.notes.lines(), *self._guard_notes.lines()]:
+            self._warn(line)
+
+    def _finish(self) -> Path:
+        """Joins all segments and gives the file its name."""
+        workspace = self._workspace
+        if not workspace.segments:
+            raise OutputError(f"{self._job.path}: no frame to write: the chosen part of the input holds none")
+        self._join(workspace.joined, workspace.segments, complete=True)
+        try:
+            workspace.name(overwrite=self._job.settings.overwrite)
+        except FileExistsError:
+            raise OutputError(
+                f"{self._job.path} was made by someone else meanwhile: move it away, or add -y (overwrite=True)"
+            ) from None
+        except OSError as error:
+            raise OutputError(f"{self._job.path}: cannot be named ({error.strerror or error})") from error
+        return self._job.path
+
+    def _finish_part(self, rest: SegmentInfo | None) -> Path | None:
+        """A playable file of what is done; None if that is nothing."""
+        segments = [*self._workspace.segments, *([rest] if rest else [])]
+        if not segments:
+            return None
+        target = _free_partial(self._job.path)
+        try:
+            self._join(target, segments, complete=False)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+        return target
+
+    def _join(self, target: Path, segments: list[SegmentInfo], *, complete: bool) -> None:
+        job = self._job
+        notes = join(
+            target,
+            self._workspace.folder,
+            segments,
+            job.video,
+            job.source,
+            job.container,
+            job.tracks,
+            start=job.settings.start,
+            end=job.settings.end,
+            complete=complete,
+            cancel=self._cancel,
+            on_progress=_ticking(self._observer, "joining"),
+        )
+        for line in notes.lines():
+            self._warn(line)
+
+    def _verify(self, target: Path) -> Verification | None:
+        """Reads the output again; None where that is not wanted, or given up."""
+        if not self._job.settings.verify or self._stop.is_set():
+            return None
+        job = self._job
+        expected = Expectation(
+            source=job.source,
+            container=job.container,
+            tracks=job.tracks,
+            start=job.settings.start,
+            end=job.settings.end,
+            deinterlace=job.deinterlace,
+            video=job.video,
+        )
+        found = verify(target, expected, on_progress=_ticking(self._observer, "verifying"), stop=self._stop)
+        return None if self._stop.is_set() else found
+
+    def _named_before(self) -> Report:
+        """Of a run that ended between naming its output and cleaning up."""
+        target, frames = self._job.path, self._workspace.frames
+        verification = self._verify(target)
+        done = Report(
+            target=str(target),
+            frames=frames,
+            resumed=frames,
+            seconds=0.0,
+            fps=0.0,
+            written_bytes=target.stat().st_size,
+            busy={},
+            engine=str(self._plan),
+            warnings=tuple(self._warnings),
+            verified=None if verification is None else verification.ok,
+            faults=() if verification is None else verification.faults,
+        )
+        self._observer(done)
+        return done
+
+
+def _ticking(observer: Observer, name: Literal["joining", "verifying"]) -> Callable[[float], None]:
+    """Passes progress on a few times a second."""
+    last = float("-inf")
+
+    def tick(done: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _TICK_SECONDS:
+            last = now
+            observer(Phase(name=name, done=done))
+
+    return tick
+
+
+def _finish(plan: EnginePlan, layout: FrameLayout) -> Resizer | None:
+    """What brings the engine's frames to the output's size."""
+    same = (plan.target.height, plan.target.width) == (layout.height, layout.width)
+    return None if same else Resizer(plan.target, layout)
+
+
+def _free_partial(path: Path) -> Path:
+    """A name for the part of a run that was stopped: what earlier ones left stays."""
+    first = path.with_name(f"{path.stem}.partial{path.suffix}")
+    names = (first.with_stem(f"{first.stem}-{number}") for number in itertools.count(2))
+    return first if not first.exists() else next(name for name in names if not name.exists())
+
+
+def _identity(job: Job) -> dict[str, str]:
+    """Everything that the frames of the output depend on, by names for people."""
+    settings, options, path = job.settings, job.engine.options, job.source.path
+    status = path.stat()
+    video = job.video
+    return {
+        "the input's size": f"{status.st_size} bytes",
+        "the input's time of change": f"{status.st_mtime_ns}",
+        "the input's content": _sample(path, status.st_size),
+        "--start": str(settings.start),
+        "--end": str(settings.end),
+        "--deinterlace": job.deinterlace,
+        "--model": f"{job.engine.model.name} ({job.engine.model.sha256[:16]})",
+        "the engine": f"{job.engine.backend.name} {options.device} {options.precision}",
+        "the size of the output": f"{video.layout.width}x{video.layout.height}",
+        "the pixel format": pixel_format(video.layout),
+        "the colour tags": str(video.color),
+        "the encoder": f"{job.encoder.name} {' '.join(f'{k}={v}' for k, v in sorted(job.encoder.options.items()))}",
+        "--strict": str(settings.strict),
+        "vidsr": vidsr.__version__,
+        **{package: version(package) for package in ("av", job.engine.backend.name)},
+    }
+
+
+def _sample(path: Path, size: int) -> str:
+    """SHA-256 over blocks spread evenly over a file; all of a short one."""
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        for index in range(_SAMPLES):
+            content.seek(max(_SAMPLE_BYTES * (_SAMPLES - 1), size - _SAMPLE_BYTES) * index // (_SAMPLES - 1))
+            digest.update(content.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def _start(job: Job, resumed: int) -> Start:
+    layout = job.source.video.layout
+    return Start(
+        source=str(job.source.path),
+        target=str(job.path),
+        source_size=(layout.width, layout.height),
+        target_size=(job.video.layout.width, job.video.layout.height),
+        model=job.engine.model.name,
+        engine=str(job.engine),
+        encoder=f"{job.encoder.name} {pixel_format(job.video.layout)}",
+        frames=job.frames,
+        resumed=resumed,
+    )
+
+
+def stream(source_path: Path, settings: Settings) -> Iterator[Frame]:
+    """Upscaled frames of a file in the source's own layout; planes are the receiver's to keep."""
+    model = models.load(settings.model)
+    source = probe(source_path)
+    check_span(settings, source)
+    deinterlace = choose_deinterlace(settings, source)
+    layout = source.video.layout
+    target = wanted_layout(settings, layout, model.scale)
+    if layout.alpha and not target.alpha:
+        source = without_alpha(source)
+        layout = source.video.layout
+    height, width, _ = target_geometry(
+        source.video, scale=settings.scale, size=settings.size, model_scale=model.scale, even=target.chroma
+    )
+    plan = plan_engine(settings, model, layout, target)
+    spec = PipelineSpec(
+        open_reader=lambda: VideoReader(
+            source, start=settings.start, end=settings.end, deinterlace=deinterlace, strict=settings.strict
+        ),
+        open_engine=plan.open,
+        convert=Conversions(layout, target, output_tags(source, target)),
+        slots=_SLOTS,
+        finish=_finish(plan, replace(target, height=height, width=width)),
+    )
+    with Pipeline(spec) as pipeline:
+        for frame in pipeline.frames():
+            yield replace(frame, planes=tuple(plane.copy() for plane in frame.planes))

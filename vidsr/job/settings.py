@@ -1,0 +1,78 @@
+"""What a user may say about a job, and the job with everything decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vidsr import models
+from vidsr.backends.base import Precision
+from vidsr.frame import VideoTrack
+from vidsr.media.container import Container, TrackPlan
+from vidsr.media.encoder import EncoderSettings
+from vidsr.media.source import SourceInfo
+
+if TYPE_CHECKING:
+    from vidsr.job.engine import EnginePlan
+
+__all__ = ["Deinterlace", "Job", "Settings"]
+
+Deinterlace = Literal["off", "field", "frame"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a user may say about a job; None is "as usual" and ends in `resolve`.
+
+    scale: any factor; size: "WIDTHxHEIGHT" or a name such as "1080p"; not both. start, end: seconds from the beginning
+    of the file. memory_bytes: for one frame's inference. tracks: see `vidsr.media.container.select`. strict: refuse
+    whatever would be lost, and end at the first damage. resume: go on with an unfinished run. keep_partial: a run that
+    is stopped leaves a playable file. verify: read the output again and compare.
+    """
+
+    scale: Fraction | None = None
+    size: str | None = None
+    model: str = models.DEFAULT
+    deinterlace: Literal["auto", "off", "field", "frame"] = "auto"
+    start: Fraction | None = None
+    end: Fraction | None = None
+    tracks: str = "all"
+    strict: bool = False
+    encoder: str | None = None
+    crf: float | None = None
+    preset: str | None = None
+    encoder_options: Mapping[str, str] = field(default_factory=dict)
+    pix_fmt: str | None = None
+    overwrite: bool = False
+    resume: bool = False
+    keep_partial: bool = False
+    verify: bool = True
+    backend: str = "auto"
+    precision: Precision = "auto"
+    device: str = "auto"
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Everything about one run, decided.
+
+    settings: as given, for what needs no deciding. source: its layout is that of the engine, without alpha where the
+    output has none. video: of the output; where its size is not the engine's, frames are resized. frames: expected,
+    None if unknown. warnings: what the user should know before it starts.
+    """
+
+    settings: Settings
+    source: SourceInfo
+    path: Path
+    container: Container
+    tracks: tuple[TrackPlan, ...]
+    engine: EnginePlan
+    encoder: EncoderSettings
+    video: VideoTrack
+    deinterlace: Deinterlace
+    frames: int | None
+    warnings: tuple[str, ...]

@@ -1,0 +1,117 @@
+"""Puts the finished file together: segments joined without encoding again, and the source's other tracks."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import av
+
+from vidsr.errors import Cancelled, OutputError
+from vidsr.frame import VideoTrack
+from vidsr.media.container import Container, TrackPlan
+from vidsr.media.passthrough import Passthrough, stream_tags
+from vidsr.media.segment import JoinedSegments, SegmentInfo
+from vidsr.media.source import SourceInfo, file_url
+from vidsr.notes import Notes
+
+__all__ = ["join"]
+
+_MAX_MOVIE_TIMESCALE = 10_000_000
+
+
+def join(
+    target: Path,
+    folder: Path,
+    segments: Sequence[SegmentInfo],
+    video: VideoTrack,
+    source: SourceInfo,
+    container: Container,
+    tracks: Sequence[TrackPlan],
+    *,
+    start: Fraction | None,
+    end: Fraction | None,
+    complete: bool,
+    cancel: Event,
+    on_progress: Callable[[float], None],
+) -> Notes:
+    """Writes `target`, synced, from the segments in `folder`; gives what had to be mended in copied tracks.
+
+    start, end: the span of the source, in seconds, that the other tracks are cut to; a `start` becomes the output's
+    zero. complete: False for a part, whose other tracks end with its video. on_progress: called with 0..1.
+    Raises OutputError, InputError; Cancelled when `cancel` is set. A broken `target` is left to the caller.
+    """
+    first = segments[0].first_pts * video.time_base
+    shift_pts = segments[0].first_pts if start else 0
+    shift = shift_pts * video.time_base
+    passthrough = Passthrough(
+        source, tracks, start=first - source.start_seconds if start else None, end=end, shift=shift
+    )
+    try:
+        joined = JoinedSegments(folder, segments, video, shift_pts=shift_pts)
+        with _opened(target, container, _movie_timescale(container, video, passthrough, tracks)) as output:
+            passthrough.add_streams(
+                output, lambda: _add_video(output, joined, passthrough, source, video), source.video.index
+            )
+            passthrough.copy_until(first - shift, output)
+            frames = sum(segment.frames for segment in segments)
+            for number, packet in enumerate(joined.packets()):
+                if cancel.is_set():
+                    raise Cancelled("stopped while the segments were joined")
+                seconds = packet.dts * packet.time_base
+                output.mux(packet)
+                passthrough.copy_until(seconds, output)
+                on_progress(number / frames)
+            if complete:
+                passthrough.copy_until(None, output)
+        with target.open("rb+") as written:
+            os.fsync(written.fileno())
+    except (av.error.FFmpegError, OSError) as error:
+        raise OutputError(f"{target}: writing failed ({error.strerror or error})") from error
+    finally:
+        passthrough.close()
+    return passthrough.notes
+
+
+@contextmanager
+def _opened(path: Path, container: Container, options: dict[str, str]) -> Iterator[Any]:
+    output: Any = av.open(file_url(path), "w", format=container.format, container_options=options)
+    try:
+        yield output
+    except BaseException:
+        # Closing writes a trailer, which a broken file can refuse once more.
+        with suppress(av.error.FFmpegError, OSError):
+            output.close()
+        raise
+    output.close()
+
+
+def _add_video(
+    output: Any, joined: JoinedSegments, passthrough: Passthrough, source: SourceInfo, video: VideoTrack
+) -> None:
+    stream = joined.add_stream(output)
+    original = passthrough.input.streams[source.video.index]
+    stream.metadata.update(stream_tags(original.metadata, changed=True, recoded=True))
+    stream.disposition = original.disposition
+    if video.display_matrix is not None:
+        stream.set_display_matrix(video.display_matrix)
+
+
+def _movie_timescale(
+    container: Container, video: VideoTrack, passthrough: Passthrough, tracks: Sequence[TrackPlan]
+) -> dict[str, str]:
+    """A movie time scale in which the tracks' starts are whole numbers: MP4 rounds edit lists to it."""
+    if container.format not in ("mp4", "mov"):
+        return {}
+    scale = video.time_base.denominator
+    for plan in tracks:
+        base = passthrough.input.streams[plan.track.index].time_base if plan.how else None
+        common = math.lcm(scale, base.denominator) if base else scale
+        scale = common if common <= _MAX_MOVIE_TIMESCALE else scale
+    return {"movie_timescale": str(scale * math.ceil(1000 / scale))}

@@ -1,0 +1,84 @@
+"""Encodes frames in closed segments, each its own file, so that what is done stays done whatever happens."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vidsr.frame import Frame, VideoTrack
+from vidsr.media.encoder import EncoderSettings
+from vidsr.media.segment import SegmentInfo, SegmentWriter
+from vidsr.sinks import Outcome
+from vidsr.sinks.workspace import Workspace
+
+__all__ = ["SegmentSink", "segment_frames"]
+
+_LONGEST_FRAMES, _SHORTEST_FRAMES = 250, 48
+_WORK_PIXELS = 250 * 1280 * 720
+
+
+def segment_frames(video: VideoTrack) -> int:
+    """How many frames make a segment: a key frame interval of x264, fewer where frames are large and take long.
+
+    From the size alone: where a segment ends must not depend on how fast the machine happens to be.
+    """
+    fitting = _WORK_PIXELS // (video.layout.width * video.layout.height)
+    return max(_SHORTEST_FRAMES, min(_LONGEST_FRAMES, fitting))
+
+
+class SegmentSink:
+    """Writes segments into a workspace.
+
+    A segment ends before a key frame of the source, which is where scenes change, once it is long enough, and
+    anyhow at twice that length. These places depend on the source alone: a run that is taken up again cuts as the
+    uninterrupted one would.
+
+    rest: after a run that was stopped with `keep_rest`, the closed but not whole segment at its end, in no journal.
+    """
+
+    overrun: Literal["wait", "drop"] = "wait"
+
+    def __init__(self, workspace: Workspace, encoder: EncoderSettings, *, keep_rest: bool = False) -> None:
+        self.rest: SegmentInfo | None = None
+        self._workspace, self._encoder, self._keep_rest = workspace, encoder, keep_rest
+        self._written = sum(segment.bytes for segment in workspace.segments)
+        self._video: VideoTrack | None = None
+        self._current: SegmentWriter | None = None
+        self._frames = 0
+
+    @property
+    def written_bytes(self) -> int:
+        """Of encoded video so far, earlier runs included."""
+        current = self._current
+        return self._written + (current.written_bytes if current is not None else 0)
+
+    def open(self, video: VideoTrack) -> None:
+        self._video = video
+
+    def write(self, frame: Frame) -> None:
+        assert self._video is not None
+        enough = segment_frames(self._video)
+        if self._frames >= 2 * enough or (self._frames >= enough and frame.key):
+            self._close_segment()
+        if self._current is None:
+            self._current = SegmentWriter(self._workspace.next_segment(), self._video, self._encoder)
+        self._current.write(frame)
+        self._frames += 1
+
+    def close(self, outcome: Outcome) -> None:
+        try:
+            if self._current is not None and outcome == "complete":
+                self._close_segment()
+            elif self._current is not None and outcome == "stopped" and self._keep_rest:
+                current, self._current = self._current, None
+                self.rest = current.close()
+        finally:
+            if self._current is not None:
+                self._current.abandon()
+                self._current = None
+
+    def _close_segment(self) -> None:
+        assert self._current is not None
+        current, self._current, self._frames = self._current, None, 0
+        segment = current.close()
+        self._written += segment.bytes
+        self._workspace.add(segment)
