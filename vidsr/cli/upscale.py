@@ -135,14 +135,12 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
 )
 @_option("-y", "--overwrite", is_flag=True, section="Run", help="Replace OUT if it exists, or an unfinished run.")
 @_option("--resume", is_flag=True, section="Run", help="Go on with an unfinished run; begins where there is none.")
-@_option(
-    "--keep-partial", is_flag=True, section="Run", help="After Ctrl-C leave what is done as OUT.partial, playable."
-)
+@_option("--keep-partial", is_flag=True, section="Run", help="Make what a Ctrl-C leaves playable: OUT.partial.")
 @_option(
     "--verify/--no-verify",
     default=True,
     section="Run",
-    help="Read OUT again and compare it with IN.  [default: verify]",
+    help="Read OUT again, compare it with IN.  [default: verify]",
 )
 @_option(
     "--backend",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from vidsr.errors import OutputError, VidsrError
 from vidsr.events import Observer, Phase, Report, Start, Warned
 from vidsr.frame import Frame, FrameLayout
 from vidsr.job.engine import Conversions, EnginePlan, plan_engine
+from vidsr.job.fingerprint import Unchanged
 from vidsr.job.geometry import target_geometry
 from vidsr.job.resolve import check_span, choose_deinterlace, output_tags, wanted_layout, without_alpha
 from vidsr.job.settings import Job, Settings
@@ -38,7 +38,6 @@ __all__ = ["run", "stream"]
 
 _SLOTS = 4
 _TICK_SECONDS = 0.25
-_SAMPLE_BYTES, _SAMPLES = 1 << 16, 64
 
 
 def run(job: Job, *, observer: Observer, stop: Event, cancel: Event) -> Report:
@@ -49,9 +48,10 @@ def run(job: Job, *, observer: Observer, stop: Event, cancel: Event) -> Report:
     settings = job.settings
     # Both together go on where possible and replace what lies under the output's name.
     mode = "resume" if settings.resume else "replace" if settings.overwrite else "new"
-    workspace = Workspace(job.path, _identity(job), {"tile": job.engine.tile}, mode)
+    unchanged = Unchanged(job.source.path)
+    workspace = Workspace(job.path, _identity(job, unchanged), {"tile": job.engine.tile}, mode)
     try:
-        return _Run(job, workspace, observer, stop, cancel).report()
+        return _Run(job, workspace, unchanged, observer, stop, cancel).report()
     except VidsrError as error:
         if workspace.segments:
             error.args = (f"{error}; {_kept(workspace)}",)
@@ -70,8 +70,10 @@ def _kept(workspace: Workspace) -> str:
 class _Run:
     """One run of a job in a workspace that is held."""
 
-    def __init__(self, job: Job, workspace: Workspace, observer: Observer, stop: Event, cancel: Event) -> None:
-        self._job, self._workspace, self._observer = job, workspace, observer
+    def __init__(
+        self, job: Job, workspace: Workspace, unchanged: Unchanged, observer: Observer, stop: Event, cancel: Event
+    ) -> None:
+        self._job, self._workspace, self._unchanged, self._observer = job, workspace, unchanged, observer
         self._stop, self._cancel = stop, cancel
         self._guard_notes = Notes()
         self._resumed = 0
@@ -88,7 +90,12 @@ class _Run:
         if self._job.path.exists() and not self._job.settings.overwrite:
             raise OutputError(f"{self._job.path} exists already: add -y (overwrite=True) to replace it")
         self._observer(_start(self._job, self._workspace.frames))
-        sink = SegmentSink(self._workspace, self._job.encoder, keep_rest=self._job.settings.keep_partial)
+        sink = SegmentSink(
+            self._workspace,
+            self._job.encoder,
+            keep_rest=self._job.settings.keep_partial,
+            before_adding=self._unchanged.check,
+        )
         totals = self._transfer(sink)
         self._note_reading(totals)
         target: Path | None = None
@@ -286,15 +293,12 @@ def _free_partial(path: Path) -> Path:
     return first if not first.exists() else next(name for name in names if not name.exists())
 
 
-def _identity(job: Job) -> dict[str, str]:
+def _identity(job: Job, source: Unchanged) -> dict[str, str]:
     """Everything that the frames of the output depend on, by names for people."""
-    settings, options, path = job.settings, job.engine.options, job.source.path
-    status = path.stat()
+    settings, options = job.settings, job.engine.options
     video = job.video
     return {
-        "the input's size": f"{status.st_size} bytes",
-        "the input's time of change": f"{status.st_mtime_ns}",
-        "the input's content": _sample(path, status.st_size),
+        "the input": source.fingerprint,
         "--start": str(settings.start),
         "--end": str(settings.end),
         "--deinterlace": job.deinterlace,
@@ -308,16 +312,6 @@ def _identity(job: Job) -> dict[str, str]:
         "vidsr": vidsr.__version__,
         **{package: version(package) for package in ("av", job.engine.backend.name)},
     }
-
-
-def _sample(path: Path, size: int) -> str:
-    """SHA-256 over blocks spread evenly over a file; all of a short one."""
-    digest = hashlib.sha256()
-    with path.open("rb") as content:
-        for index in range(_SAMPLES):
-            content.seek(max(_SAMPLE_BYTES * (_SAMPLES - 1), size - _SAMPLE_BYTES) * index // (_SAMPLES - 1))
-            digest.update(content.read(_SAMPLE_BYTES))
-    return digest.hexdigest()
 
 
 def _start(job: Job, resumed: int) -> Start:

@@ -96,7 +96,7 @@ def transfer(
     if pipeline.error is not None:
         raise pipeline.error
     if not state.closed:
-        raise Cancelled("stopped; nothing was written")
+        raise Cancelled("stopped at once")
     return Totals(
         frames=state.frames,
         seconds=meter.seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from vidsr.frame import Frame, VideoTrack
@@ -32,14 +33,23 @@ class SegmentSink:
     anyhow at twice that length. These places depend on the source alone: a run that is taken up again cuts as the
     uninterrupted one would.
 
+    before_adding: called before a segment is vouched for; what it raises keeps that from happening.
     rest: after a run that was stopped with `keep_rest`, the closed but not whole segment at its end, in no journal.
     """
 
     overrun: Literal["wait", "drop"] = "wait"
 
-    def __init__(self, workspace: Workspace, encoder: EncoderSettings, *, keep_rest: bool = False) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        encoder: EncoderSettings,
+        *,
+        before_adding: Callable[[], None],
+        keep_rest: bool = False,
+    ) -> None:
         self.rest: SegmentInfo | None = None
-        self._workspace, self._encoder, self._keep_rest = workspace, encoder, keep_rest
+        self._workspace, self._encoder = workspace, encoder
+        self._before_adding, self._keep_rest = before_adding, keep_rest
         self._written = sum(segment.bytes for segment in workspace.segments)
         self._video: VideoTrack | None = None
         self._current: SegmentWriter | None = None
@@ -80,5 +90,6 @@ class SegmentSink:
         assert self._current is not None
         current, self._current, self._frames = self._current, None, 0
         segment = current.close()
+        self._before_adding()
         self._written += segment.bytes
         self._workspace.add(segment)
