@@ -55,12 +55,12 @@ def nearest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_clip(
     path: Path, *, frames: int = 12, width: int = 64, height: int = 48, codec: str = "libx264",
     pix_fmt: str = "yuv420p", times: list[int] | None = None, time_base: Fraction = Fraction(1, 12800),
-    audio: bool = True,
+    audio: bool = True, options: dict[str, str] | None = None,
 ) -> Path:  # fmt: skip
     """Writes a moving pattern with a tone. times: pts of each frame in `time_base`; default 25 a second."""
     times = times or [index * int(1 / (25 * time_base)) for index in range(frames)]
     with av.open(str(path), "w") as output:
-        video = output.add_stream(codec, rate=25)
+        video = output.add_stream(codec, rate=25, options=options or {})
         video.width, video.height, video.pix_fmt, video.time_base = width, height, pix_fmt, time_base
         video.codec_context.time_base = time_base
         sound = output.add_stream("aac", rate=48000) if audio else None

@@ -97,6 +97,7 @@ class Frame:
     planes: `uint8|uint16 [H, W]` each, in the order of its layout. They belong to a slot: whoever
         needs them longer copies them.
     pts, duration: in units of `time_base` seconds; duration 0 where the source states none.
+    key: the source has a key frame here.
     """
 
     planes: Sequence[Plane]
@@ -104,6 +105,7 @@ class Frame:
     duration: int
     time_base: Fraction
     color: ColorTags
+    key: bool = False
 
     @property
     def seconds(self) -> float:

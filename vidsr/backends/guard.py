@@ -36,7 +36,7 @@ def _blocks(plane: Plane, bits: int) -> NDArray[np.float32]:
     """float32 [64, 64], 0..1: points of 8 x 8 equal parts of the picture."""
     places = (np.arange(_POINTS) + 0.5) / _POINTS
     rows, columns = ((places * size).astype(np.intp) for size in plane.shape)
-    points = plane[rows[:, None], columns[None, :]].astype(np.float32) / (2**bits - 1)
+    points: NDArray[np.float32] = plane[rows[:, None], columns[None, :]].astype(np.float32) / (2**bits - 1)
     side = _POINTS // _BLOCKS
     return points.reshape(_BLOCKS, side, _BLOCKS, side).swapaxes(1, 2).reshape(_BLOCKS**2, side**2)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from vidsr.frame import FrameLayout, VideoTrack
-from vidsr.job.settings import Deinterlace
 from vidsr.media.container import Container, TrackPlan
 from vidsr.media.encoder import EncoderSettings, carries_hdr
+from vidsr.media.info import Deinterlace, SourceInfo
 from vidsr.media.pixel import pixel_format
-from vidsr.media.source import SourceInfo
+from vidsr.media.source import open_input
+from vidsr.media.tags import lost_tags
 
 __all__ = ["Foreseen", "foresee"]
 
@@ -30,15 +31,15 @@ def foresee(
     video: VideoTrack,
     tracks: Sequence[TrackPlan],
     container: Container,
+    container_options: Mapping[str, str],
     encoder: EncoderSettings,
     deinterlace: Deinterlace,
 ) -> Iterator[Foreseen]:
     """wanted: the layout that would lose nothing; video: what is written."""
-    for text in _tracks(tracks):
-        yield text
-    for text in _picture(source, wanted, video, deinterlace):
-        yield text
-    for line in _lost_light(source, encoder):
+    yield from _tracks(tracks)
+    yield from _about(source, container, container_options)
+    yield from _picture(source, wanted, video, deinterlace)
+    for line in _lost_light(source, encoder, container):
         yield Foreseen(text=line, loss=True)
     yield from _times(source, tracks, container)
 
@@ -49,6 +50,22 @@ def _tracks(tracks: Sequence[TrackPlan]) -> Iterator[Foreseen]:
             yield Foreseen(text=f"{plan.track} is left out: {plan.reason}", loss=True)
         elif plan.how == "convert":
             yield Foreseen(text=plan.reason, loss=False)
+        for what in plan.loses:
+            yield Foreseen(text=f"{plan.track} loses its {what}", loss=True)
+
+
+def _about(source: SourceInfo, container: Container, container_options: Mapping[str, str]) -> Iterator[Foreseen]:
+    """What the file says about itself."""
+    lost = lost_tags(source.path, container.format, container_options)
+    if lost:
+        yield Foreseen(text=f"{container.format} cannot hold these tags: {', '.join(lost)}", loss=True)
+    with open_input(source.path) as opened:
+        chapters = len(opened.chapters())
+        timecode = opened.streams[source.video.index].metadata.get("timecode")
+    if chapters and not container.chapters:
+        yield Foreseen(text=f"{container.format} holds no chapters: {chapters} are left out", loss=True)
+    if timecode and not container.timecode:
+        yield Foreseen(text=f"{container.format} holds no timecode: {timecode} is left out", loss=True)
 
 
 def _picture(
@@ -57,6 +74,8 @@ def _picture(
     given, made = source.video.pixel_format, pixel_format(video.layout)
     if wanted.alpha and not video.layout.alpha:
         yield Foreseen(text="transparency is left out: the output cannot hold it", loss=True)
+    if source.video.conversion is not None:
+        yield Foreseen(text=source.video.conversion, loss=False)
     if (wanted.family, wanted.bits, wanted.chroma) != (video.layout.family, video.layout.bits, video.layout.chroma):
         lossless = wanted.bits <= video.layout.bits and wanted.family == video.layout.family
         finer = video.layout.chroma[0] <= wanted.chroma[0] and video.layout.chroma[1] <= wanted.chroma[1]
@@ -80,9 +99,9 @@ def _picture(
         yield Foreseen(text=f"the video is interlaced, {order} field first, {done}", loss=False)
 
 
-def _lost_light(source: SourceInfo, encoder: EncoderSettings) -> Iterator[str]:
-    if source.video.hdr is not None and not carries_hdr(encoder.name):
-        yield f"HDR mastering and light level data are left out: {encoder.name} cannot write them"
+def _lost_light(source: SourceInfo, encoder: EncoderSettings, container: Container) -> Iterator[str]:
+    if source.video.hdr is not None and not carries_hdr(encoder.name, container):
+        yield f"HDR mastering and light level data are left out: {encoder.name} and {container.format} hold none"
     for name in source.video.dynamic_hdr:
         yield f"{name} metadata is left out: it describes the picture before enlarging, scene by scene"
 

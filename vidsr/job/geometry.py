@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 from vidsr.errors import UsageError
-from vidsr.media.source import VideoInfo
+from vidsr.media.info import VideoInfo
 
 __all__ = ["NAMED_SIZES", "target_geometry"]
 

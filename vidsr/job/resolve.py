@@ -15,12 +15,14 @@ from vidsr.frame import FrameLayout, VideoTrack
 from vidsr.job.engine import plan_engine
 from vidsr.job.foresee import foresee
 from vidsr.job.geometry import target_geometry
-from vidsr.job.settings import Deinterlace, Job, Settings
+from vidsr.job.settings import Job, Settings
 from vidsr.media import encoder as encoders
 from vidsr.media.container import Container, container_of, plan_tracks, select
 from vidsr.media.encoder import EncoderSettings, alpha_encoder
+from vidsr.media.info import Deinterlace, SourceInfo
 from vidsr.media.pixel import closest, layout_of, native, pixel_format
-from vidsr.media.source import SourceInfo, probe
+from vidsr.media.source import probe
+from vidsr.media.tags import tag_options
 from vidsr.models import Model
 from vidsr.sinks.workspace import folder_of
 
@@ -43,11 +45,12 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     encoder, target = _choose_encoder(settings, container, wanted)
     source = without_alpha(source) if not target.alpha else source
     video = _video_track(settings, source, target, model, container, deinterlace)
-    encoder = encoders.complete(encoder, video)
     engine = plan_engine(settings, model, source.video.layout, target)
     encoders.prove(video, encoder, container.format)
     tracks = plan_tracks(source, container, select(source, settings.tracks))
-    foreseen = list(foresee(source, wanted, video, tracks, container, encoder, deinterlace))
+    covers = any(plan.how is not None and plan.track.cover for plan in tracks)
+    options = tag_options(source.path, container.format, covers=covers)
+    foreseen = list(foresee(source, wanted, video, tracks, container, options, encoder, deinterlace))
     losses = [line.text for line in foreseen if line.loss]
     if settings.strict and losses:
         raise OutputError(f"--strict: {target_path} would lose something: {'; '.join(losses)}")
@@ -56,6 +59,7 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
         source=source,
         path=target_path,
         container=container,
+        container_options=options,
         tracks=tracks,
         engine=engine,
         encoder=encoder,
@@ -139,7 +143,8 @@ def _choose_encoder(
     if layout is None:
         raise UsageError(f"--encoder {name}: takes none of the picture formats vidsr makes ({', '.join(offered)})")
     extra = {**container.encoder_options, **settings.encoder_options}
-    return encoders.settings(name, crf=settings.crf, preset=settings.preset, extra=extra), layout
+    chosen = encoders.settings(name, crf=settings.crf, preset=settings.preset, extra=extra, alpha=layout.alpha)
+    return chosen, layout
 
 
 def without_alpha(source: SourceInfo) -> SourceInfo:

@@ -47,7 +47,7 @@ def run(job: Job, *, observer: Observer, stop: Event, cancel: Event) -> Report:
     """
     settings = job.settings
     # Both together go on where possible and replace what lies under the output's name.
-    mode = "resume" if settings.resume else "replace" if settings.overwrite else "new"
+    mode: Literal["new", "resume", "replace"] = "resume" if settings.resume else "replace" if settings.overwrite else "new"
     unchanged = Unchanged(job.source.path)
     workspace = Workspace(job.path, _identity(job, unchanged), {"tile": job.engine.tile}, mode)
     try:
@@ -148,7 +148,7 @@ class _Run:
             total=job.frames,
             on_progress=self._observer,
             written_bytes=lambda: sink.written_bytes,
-            done=self._resumed,
+            earlier=self._resumed,
         )
 
     def _open_reader(self) -> VideoReader:
@@ -218,6 +218,7 @@ class _Run:
             job.video,
             job.source,
             job.container,
+            job.container_options,
             job.tracks,
             start=job.settings.start,
             end=job.settings.end,
@@ -305,8 +306,8 @@ def _identity(job: Job, source: Unchanged) -> dict[str, str]:
         "--model": f"{job.engine.model.name} ({job.engine.model.sha256[:16]})",
         "the engine": f"{job.engine.backend.name} {options.device} {options.precision}",
         "the size of the output": f"{video.layout.width}x{video.layout.height}",
-        "the pixel format": pixel_format(video.layout),
-        "the colour tags": str(video.color),
+        "the pixel format": f"{pixel_format(video.layout)} {video.layout.siting}",
+        "the colour": f"{video.color} {video.hdr}",
         "the encoder": f"{job.encoder.name} {' '.join(f'{k}={v}' for k, v in sorted(job.encoder.options.items()))}",
         "--strict": str(settings.strict),
         "vidsr": vidsr.__version__,

@@ -13,14 +13,12 @@ from vidsr.backends.base import Precision
 from vidsr.frame import VideoTrack
 from vidsr.media.container import Container, TrackPlan
 from vidsr.media.encoder import EncoderSettings
-from vidsr.media.source import SourceInfo
+from vidsr.media.info import Deinterlace, SourceInfo
 
 if TYPE_CHECKING:
     from vidsr.job.engine import EnginePlan
 
-__all__ = ["Deinterlace", "Job", "Settings"]
-
-Deinterlace = Literal["off", "field", "frame"]
+__all__ = ["Job", "Settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +67,7 @@ class Job:
     source: SourceInfo
     path: Path
     container: Container
+    container_options: Mapping[str, str]
     tracks: tuple[TrackPlan, ...]
     engine: EnginePlan
     encoder: EncoderSettings

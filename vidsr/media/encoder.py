@@ -5,16 +5,31 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import av
 
+from vidsr.color import HdrMetadata
 from vidsr.errors import EncoderError, UsageError
-from vidsr.frame import VideoTrack
+from vidsr.frame import FrameLayout, VideoTrack
+from vidsr.media.container import Container
+from vidsr.media.mastering import svtav1_parameters, x264_parameters, x265_parameters
 from vidsr.media.pixel import pixel_format
 
-__all__ = ["ALIASES", "PRESETS", "EncoderPreset", "EncoderSettings", "configure", "formats", "prove", "settings"]
+__all__ = [
+    "ALIASES",
+    "PRESETS",
+    "EncoderPreset",
+    "EncoderSettings",
+    "alpha_encoder",
+    "carries_hdr",
+    "configure",
+    "formats",
+    "prove",
+    "settings",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +39,19 @@ class EncoderPreset:
     quality: (option, default, lowest, highest) that `--crf` sets, None where it has no such thing.
     preset: (option, default, allowed values) that `--preset` sets.
     parameters: option whose value is a list of further settings.
+    alpha: further options where the picture has transparency.
+    hdr: spells HDR10 metadata as an entry of `parameters`.
+    threads: from the number of processor cores; where the number of threads changes what is written, it has to be
+    among the settings. FFmpeg's own choice serves all others.
     """
 
     quality: tuple[str, int, int, int] | None = None
     preset: tuple[str, str, tuple[str, ...]] | None = None
     options: dict[str, str] = field(default_factory=dict)
     parameters: str | None = None
+    alpha: dict[str, str] = field(default_factory=dict)
+    hdr: Callable[[HdrMetadata], str] | None = None
+    threads: Callable[[int], int] | None = None
 
 
 _X26X = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
@@ -41,20 +63,34 @@ def _numbers(first: int, last: int) -> tuple[str, ...]:
 
 
 PRESETS = {
-    "libx264": EncoderPreset(quality=("crf", 18, 0, 51), preset=("preset", "fast", _X26X), parameters="x264-params"),
+    "libx264": EncoderPreset(
+        quality=("crf", 18, 0, 51),
+        preset=("preset", "fast", _X26X),
+        # Its AVX-512 code reads memory that nobody wrote; the plain code is as fast and gives the same bytes each time.
+        options={"x264-params": "cpu-independent=1"},
+        parameters="x264-params",
+        hdr=x264_parameters,
+        threads=lambda cores: min(16, max(1, cores * 3 // 2)),
+    ),
     "libx265": EncoderPreset(
         quality=("crf", 20, 0, 51),
         preset=("preset", "fast", _X26X),
         options={"x265-params": "log-level=error"},
         parameters="x265-params",
+        hdr=x265_parameters,
+        threads=lambda cores: min(6, max(2, cores // 4)),
     ),
     "libsvtav1": EncoderPreset(
-        quality=("crf", 24, 1, 63), preset=("preset", "8", _numbers(-1, 13)), parameters="svtav1-params"
+        quality=("crf", 24, 1, 63),
+        preset=("preset", "8", _numbers(-1, 13)),
+        parameters="svtav1-params",
+        hdr=svtav1_parameters,
     ),
     "libvpx-vp9": EncoderPreset(
         quality=("crf", 22, 0, 63),
         preset=("cpu-used", "4", _numbers(-8, 8)),
         options={"b": "0", "deadline": "good", "row-mt": "1", "auto-alt-ref": "1"},
+        alpha={"auto-alt-ref": "0"},
     ),
     "h264_nvenc": EncoderPreset(
         quality=("cq", 19, 1, 51), preset=("preset", "p5", _NVENC), options={"rc": "vbr", "b": "0"}
@@ -65,10 +101,10 @@ PRESETS = {
     "av1_nvenc": EncoderPreset(
         quality=("cq", 25, 1, 63), preset=("preset", "p5", _NVENC), options={"rc": "vbr", "b": "0"}
     ),
-    "prores_ks": EncoderPreset(options={"profile": "3"}),
 }
 """A new encoder preset is one row here; encoders without a row run with their own defaults."""
 
+_HDR_CONTAINERS = ("mp4", "mov", "matroska", "webm")
 _REFUSED = re.compile(r"error parsing|unknown option|unrecognized|invalid value|not found\b", re.IGNORECASE)
 
 
@@ -83,7 +119,7 @@ class EncoderSettings:
 ALIASES = {
     "h264": "libx264", "x264": "libx264", "avc": "libx264",
     "hevc": "libx265", "h265": "libx265", "x265": "libx265",
-    "av1": "libsvtav1", "svtav1": "libsvtav1", "vp9": "libvpx-vp9",
+    "av1": "libsvtav1", "svtav1": "libsvtav1", "vp9": "libvpx-vp9", "prores": "prores_ks",
 }  # fmt: skip
 """What people call encoders. FFmpeg takes some of these names too, and then picks one without our settings."""
 
@@ -101,10 +137,17 @@ def formats(name: str) -> list[str]:
     return [entry.name for entry in codec.video_formats or ()]
 
 
-def settings(name: str, *, crf: float | None, preset: str | None, extra: dict[str, str]) -> EncoderSettings:
-    """The options for an encoder from what the user chose. Raises UsageError where it has no such choice."""
+def settings(
+    name: str, *, crf: float | None, preset: str | None, extra: dict[str, str], alpha: bool = False
+) -> EncoderSettings:
+    """The options for an encoder from what the user chose. Raises UsageError where it has no such choice.
+
+    alpha: the picture has transparency that the encoder is to keep.
+    """
     known = PRESETS.get(name, EncoderPreset())
-    options = dict(known.options)
+    options = known.options | (known.alpha if alpha else {})
+    if known.threads:
+        options["threads"] = str(known.threads(_cores()))
     if known.quality:
         option, default, lowest, highest = known.quality
         if crf is not None and not lowest <= crf <= highest:
@@ -126,6 +169,32 @@ def settings(name: str, *, crf: float | None, preset: str | None, extra: dict[st
     return EncoderSettings(name=name, options=options)
 
 
+def _cores() -> int:
+    """Processor cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not every system has such a thing
+        return os.cpu_count() or 1
+
+
+def carries_hdr(name: str, container: Container) -> bool:
+    """Whether HDR10 metadata reaches a file: within the encoded video, or beside it in the container."""
+    known = PRESETS.get(name)
+    return bool(known and known.hdr) or container.format in _HDR_CONTAINERS
+
+
+def alpha_encoder(container: Container, layout: FrameLayout) -> str | None:
+    """The encoder that keeps the transparency of such a picture in this container; None where none does."""
+    if not layout.alpha:
+        return None
+    if container.format == "webm":
+        return "libvpx-vp9"
+    if container.format == "matroska":
+        plain = layout.family == "yuv" and layout.bits == 8 and layout.chroma == (2, 2)
+        return "libvpx-vp9" if plain else "ffv1"
+    return {"mov": "prores_ks", "nut": "ffv1"}.get(container.format)
+
+
 def configure(context: av.VideoCodecContext, track: VideoTrack, chosen: EncoderSettings) -> None:
     """Sets an encoder that is not open yet: picture, time, colour, threads, options."""
     if chosen.name == "libsvtav1":
@@ -145,7 +214,19 @@ def configure(context: av.VideoCodecContext, track: VideoTrack, chosen: EncoderS
     # PyAV's default, slice threads, cuts every H.264 frame into slices and costs size.
     context.thread_type = "FRAME"
     context.flags |= 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame's duration reaches the container
-    context.options = dict(chosen.options)
+    context.options = _options(track, chosen)
+
+
+def _options(track: VideoTrack, chosen: EncoderSettings) -> dict[str, str]:
+    """The chosen options and what the picture adds to them; the user's own come last and therefore win."""
+    known = PRESETS.get(chosen.name, EncoderPreset())
+    options = dict(chosen.options)
+    if track.hdr is not None and known.hdr and known.parameters:
+        parts = (known.hdr(track.hdr), options.get(known.parameters))
+        options[known.parameters] = ":".join(part for part in parts if part)
+    if track.layout.chroma == (2, 2) and track.layout.siting != "left":
+        options.setdefault("chroma_sample_location", track.layout.siting)
+    return options
 
 
 def prove(track: VideoTrack, chosen: EncoderSettings, container: str) -> None:
@@ -176,6 +257,6 @@ def _open(context: av.VideoCodecContext, track: VideoTrack, chosen: EncoderSetti
     refused = [text.strip() for _, _, text in log if _REFUSED.search(text)]
     if refused:
         raise EncoderError(f"{chosen.name} does not accept an option: {refused[0]}")
-    ignored = sorted(set(context.options) & set(chosen.options))
+    ignored = sorted(context.options)
     if ignored:
         raise EncoderError(f"{chosen.name} has no option {ignored[0]!r}")

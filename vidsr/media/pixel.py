@@ -16,13 +16,27 @@ __all__ = ["closest", "layout_of", "native", "pixel_format", "planar_equivalent"
 
 _SUBSAMPLING = {"420": (2, 2), "422": (1, 2), "444": (1, 1), "440": (2, 1), "411": (1, 4), "410": (4, 4)}
 _NAMES = {chroma: name for name, chroma in _SUBSAMPLING.items()}
-_NATIVE = re.compile(r"(?:yuvj?(?P<chroma>\d{3})p|(?P<rgb>gbrp)|(?P<gray>gray))(?:(?P<bits>9|10|12|14|16)le)?")
+_NATIVE = re.compile(
+    r"(?:yuvj?(?P<chroma>\d{3})p|yuva(?P<chroma_a>4(?:20|22|44))p|(?P<rgb>gbra?p)|(?P<gray>gray))"
+    r"(?:(?P<bits>9|10|12|14|16)le)?"
+)
+_SITINGS: dict[str, Siting] = {"left": "left", "center": "center", "topleft": "topleft", "top": "center"}
+"""By FFmpeg's name. `top` has no filters here; in the middle it is half a line off."""
 
 
 def native(name: str) -> bool:
     """Whether the engine takes planes of this format as they are."""
     match = _NATIVE.fullmatch(name)
-    return bool(match and (match["chroma"] is None or match["chroma"] in _SUBSAMPLING))
+    return bool(match and _known(name) and (match["chroma"] is None or match["chroma"] in _SUBSAMPLING))
+
+
+def _known(name: str) -> bool:
+    """Whether FFmpeg has it: not every family comes in every depth."""
+    try:
+        av.VideoFormat(name, 64, 64)
+    except ValueError:
+        return False
+    return True
 
 
 def layout_of(name: str, *, height: int, width: int, siting: Siting) -> FrameLayout:
@@ -30,41 +44,52 @@ def layout_of(name: str, *, height: int, width: int, siting: Siting) -> FrameLay
     match = _NATIVE.fullmatch(name)
     if not match:
         raise ValueError(f"{name} is not a planar format")
+    chroma = match["chroma"] or match["chroma_a"]
     return FrameLayout(
         family="rgb" if match["rgb"] else "gray" if match["gray"] else "yuv",
         bits=int(match["bits"] or 8),
         height=height,
         width=width,
-        chroma=_SUBSAMPLING[match["chroma"]] if match["chroma"] else (1, 1),
+        chroma=_SUBSAMPLING[chroma] if chroma else (1, 1),
         siting=siting,
+        alpha=bool(match["chroma_a"]) or match["rgb"] == "gbrap",
     )
 
 
 def pixel_format(layout: FrameLayout) -> str:
-    """FFmpeg's name for a layout."""
-    stem = {"rgb": "gbrp", "gray": "gray"}.get(layout.family) or f"yuv{_NAMES[layout.chroma]}p"
+    """FFmpeg's name for a layout; of those with alpha it has yuva420p, yuva422p, yuva444p and gbrap."""
+    a = "a" if layout.alpha else ""
+    stem = {"rgb": f"gbr{a}p", "gray": "gray"}.get(layout.family) or f"yuv{a}{_NAMES[layout.chroma]}p"
     return stem if layout.bits == 8 else f"{stem}{layout.bits}le"
 
 
 def planar_equivalent(name: str) -> str:
-    """The `native` format that holds everything of `name` but alpha; FFmpeg converts to it."""
+    """The `native` format that holds everything of `name`; FFmpeg converts to it."""
     if native(name):
         return name
     described = av.VideoFormat(name, 64, 64)
     parts = [part for part in described.components if not part.is_alpha]
     deepest = max(part.bits for part in parts)
-    bits = next((bits for bits in (8, 9, 10, 12, 14, 16) if bits >= deepest), 16)
-    suffix = "" if bits == 8 else f"{bits}le"
-    if described.is_rgb or described.has_palette or described.is_bayer or name.startswith("xyz"):
-        return f"gbrp{suffix}"
+    alpha = len(parts) < len(described.components) or described.has_palette
+    a = "a" if alpha else ""
+    if described.is_rgb or described.has_palette or described.is_bayer or name.startswith("xyz") or name[:2] == "ya":
+        return _deep_enough(f"gbr{a}p", deepest)
     if len(parts) == 1:
-        return f"gray{suffix}"
+        return _deep_enough("gray", deepest)
     chroma = (64 // described.chroma_height(64), 64 // described.chroma_width(64))
-    return f"yuv{_NAMES.get(chroma, '444')}p{suffix}"
+    return _deep_enough(f"yuv{a}{_NAMES.get(chroma, '444')}p", deepest)
+
+
+def _deep_enough(stem: str, bits: int) -> str:
+    names = [stem if depth == 8 else f"{stem}{depth}le" for depth in (8, 9, 10, 12, 14, 16) if depth >= bits]
+    return next((name for name in names if native(name)), f"{stem}16le")
 
 
 def closest(layout: FrameLayout, formats: Iterable[str]) -> FrameLayout | None:
-    """Of the pixel formats an encoder takes, the one that loses least of `layout`; None if it takes no planar one."""
+    """Of the pixel formats an encoder takes, the one that loses least of `layout`; None if it takes no planar one.
+
+    Alpha is lost before anything else is, if there is no other way, and never added.
+    """
 
     def loss(candidate: FrameLayout) -> tuple[float, ...]:
         same = candidate.family == layout.family
@@ -73,6 +98,7 @@ def closest(layout: FrameLayout, formats: Iterable[str]) -> FrameLayout | None:
         colour_lost = candidate.family == "gray" and layout.family != "gray"
         chroma_cost = area if layout.family != "gray" and not finer else -area
         return (
+            layout.alpha and not candidate.alpha,
             colour_lost,
             candidate.bits < layout.bits,
             not finer and layout.family != "gray",
@@ -86,17 +112,21 @@ def closest(layout: FrameLayout, formats: Iterable[str]) -> FrameLayout | None:
         for name in formats
         if native(name) and not name.startswith("yuvj")
     ]
-    return min(candidates, key=loss, default=None)
+    return min((entry for entry in candidates if layout.alpha or not entry.alpha), key=loss, default=None)
 
 
-def siting_of(tags: ColorTags, codec: str) -> Siting:
-    """Chroma siting by convention: PyAV 18 does not expose the stated one.
+def siting_of(tags: ColorTags, codec: str, stated: str | None) -> Siting:
+    """Chroma siting as stated, else by convention.
 
-    Motion JPEG and MPEG-1 sample in the middle, BT.2020 material at the top left, everything else at the left.
+    H.264 and HEVC say "left" also where the file says nothing, but BT.2020 HDR lies at the top left.
+    Motion JPEG and MPEG-1 sample in the middle, everything else at the left.
     """
+    wide = tags.primaries == 9 and tags.transfer in (16, 18)
+    if stated in _SITINGS and not (stated == "left" and wide and codec in ("h264", "hevc")):
+        return _SITINGS[stated]
     if codec in ("mjpeg", "mpeg1video"):
         return "center"
-    return "topleft" if tags.primaries == 9 and tags.transfer in (16, 18) else "left"
+    return "topleft" if wide else "left"
 
 
 def planes_of(frame: av.VideoFrame) -> Sequence[Plane]:

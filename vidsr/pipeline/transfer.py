@@ -40,11 +40,11 @@ def transfer(
     total: int | None,
     on_progress: Callable[[Progress], None],
     written_bytes: Callable[[], int],
-    done: int = 0,
+    earlier: int = 0,
 ) -> Totals:
     """Moves every frame of `spec` into `sink`.
 
-    done: frames that an earlier run has moved, which progress counts in.
+    earlier: frames that an earlier run has moved, which progress counts in.
     stop: no more frames are read, those on the way are finished. cancel: everything is given up.
     on_progress: called in the calling thread, a few times a second. Raises the first error of any stage, after all
         threads have ended and the sink is closed.
@@ -87,7 +87,7 @@ def transfer(
             while not done.wait(_TICK_SECONDS):
                 if cancel.is_set():
                     pipeline.abort()
-                on_progress(_progress(meter, state.frames, done, total, written_bytes()))
+                on_progress(_progress(meter, state.frames, earlier, total, written_bytes()))
         finally:
             if not done.is_set():
                 cancel.set()
@@ -113,10 +113,10 @@ class _State:
     closed = False
 
 
-def _progress(meter: Meter, frames: int, done: int, total: int | None, written: int) -> Progress:
+def _progress(meter: Meter, frames: int, earlier: int, total: int | None, written: int) -> Progress:
     fps, busy = meter.recent(frames)
     busiest: Stage = max(busy, key=busy.__getitem__)
     limit = busiest if frames else None
     return Progress(
-        frames=done + frames, total=total, seconds=meter.seconds, fps=fps, written_bytes=written, busy=busy, limit=limit
+        frames=earlier + frames, total=total, seconds=meter.seconds, fps=fps, written_bytes=written, busy=busy, limit=limit
     )

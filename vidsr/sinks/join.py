@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +16,11 @@ import av
 from vidsr.errors import Cancelled, OutputError
 from vidsr.frame import VideoTrack
 from vidsr.media.container import Container, TrackPlan
-from vidsr.media.passthrough import Passthrough, stream_tags
+from vidsr.media.info import SourceInfo
+from vidsr.media.passthrough import Passthrough
 from vidsr.media.segment import JoinedSegments, SegmentInfo
-from vidsr.media.source import SourceInfo, file_url
+from vidsr.media.source import file_url
+from vidsr.media.tags import stream_tags
 from vidsr.notes import Notes
 
 __all__ = ["join"]
@@ -33,6 +35,7 @@ def join(
     video: VideoTrack,
     source: SourceInfo,
     container: Container,
+    options: Mapping[str, str],
     tracks: Sequence[TrackPlan],
     *,
     start: Fraction | None,
@@ -43,8 +46,8 @@ def join(
 ) -> Notes:
     """Writes `target`, synced, from the segments in `folder`; gives what had to be mended in copied tracks.
 
-    start, end: the span of the source, in seconds, that the other tracks are cut to; a `start` becomes the output's
-    zero. complete: False for a part, whose other tracks end with its video. on_progress: called with 0..1.
+    options: of the container. start, end: the span of the source, in seconds, that the other tracks are cut to; a
+    `start` becomes the output's zero. complete: False for a part, whose other tracks end with its video. on_progress: called with 0..1.
     Raises OutputError, InputError; Cancelled when `cancel` is set. A broken `target` is left to the caller.
     """
     first = segments[0].first_pts * video.time_base
@@ -55,9 +58,10 @@ def join(
     )
     try:
         joined = JoinedSegments(folder, segments, video, shift_pts=shift_pts)
-        with _opened(target, container, _movie_timescale(container, video, passthrough, tracks)) as output:
+        options = {**options, **_movie_timescale(container, video, passthrough, tracks)}
+        with _opened(target, container, options) as output:
             passthrough.add_streams(
-                output, lambda: _add_video(output, joined, passthrough, source, video), source.video.index
+                output, lambda: _add_video(output, joined, passthrough, source, container), source.video.index
             )
             passthrough.copy_until(first - shift, output)
             frames = sum(segment.frames for segment in segments)
@@ -93,14 +97,12 @@ def _opened(path: Path, container: Container, options: dict[str, str]) -> Iterat
 
 
 def _add_video(
-    output: Any, joined: JoinedSegments, passthrough: Passthrough, source: SourceInfo, video: VideoTrack
+    output: Any, joined: JoinedSegments, passthrough: Passthrough, source: SourceInfo, container: Container
 ) -> None:
     stream = joined.add_stream(output)
     original = passthrough.input.streams[source.video.index]
-    stream.metadata.update(stream_tags(original.metadata, changed=True, recoded=True))
+    stream.metadata.update(stream_tags(original.metadata, changed=True, recoded=True, format=container.format))
     stream.disposition = original.disposition
-    if video.display_matrix is not None:
-        stream.set_display_matrix(video.display_matrix)
 
 
 def _movie_timescale(

@@ -153,8 +153,8 @@ class Workspace:
     def _read(self) -> tuple[dict[str, Any] | None, list[SegmentInfo], dict[str, Any] | None]:
         """Header, segments and the joined file's marks, as far as the lines are whole."""
         try:
-            lines = (self.folder / _JOURNAL).read_text(encoding="utf-8").splitlines()
-        except (FileNotFoundError, UnicodeDecodeError):
+            lines = (self.folder / _JOURNAL).read_bytes().splitlines()
+        except FileNotFoundError:
             return None, [], None
         entries: list[dict[str, Any]] = []
         for line in lines:

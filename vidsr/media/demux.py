@@ -1,0 +1,148 @@
+"""Opening files, and the frames of one track as FFmpeg decodes them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+
+from vidsr.color import UNSPECIFIED, ColorTags
+from vidsr.errors import InputError
+
+__all__ = ["Decoded", "Decoder", "file_url", "open_input", "tags_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One frame from the decoder. key: it needs no other frame."""
+
+    picture: av.VideoFrame
+    key: bool
+
+
+def file_url(path: Path) -> str:
+    """A path as FFmpeg takes it whatever is in it: without the prefix, "12:30.mp4" would be a protocol."""
+    return f"file:{path}"
+
+
+def open_input(path: Path) -> av.container.InputContainer:
+    """Opens a file for reading. Raises InputError with one clear line."""
+    if os.path.isdir(path):  # unlike the method, this takes names that no file can have
+        raise InputError(f"{path} is a folder, not a video file")
+    if not os.path.exists(path):
+        raise InputError(f"{path}: no such file")
+    if not os.path.isfile(path):
+        raise InputError(f"{path} is no ordinary file; vidsr reads its input several times, so store it first")
+    try:
+        return av.open(file_url(path), metadata_errors="replace")
+    except av.error.InvalidDataError as error:
+        raise InputError(f"{path} is not a video file, or it is damaged from the start on") from error
+    except PermissionError as error:
+        raise InputError(f"{path}: not allowed to read it") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+class Decoder:
+    """A file opened at one video track, in presentation order. Belongs to one thread.
+
+    decoder: FFmpeg's name for another decoder than the usual one. threads: with FFmpeg's own threads.
+    on_error: told what is damaged and where, in units of the track's time base if that is known.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        index: int,
+        *,
+        decoder: str | None = None,
+        threads: bool = True,
+        on_error: Callable[[Exception, int | None], None] = lambda error, time: None,
+    ) -> None:
+        self._name, self._on_error = decoder, on_error
+        self.container = open_input(path)
+        stream: Any = self.container.streams[index]
+        self.stream: av.VideoStream = stream
+        if not threads:
+            self.stream.codec_context.thread_count = 1
+        self.stream.thread_type = "AUTO" if threads else "SLICE"
+
+    def seek(self, time: int) -> bool:
+        """To a key frame before `time`, in units of the track's time base; False where the file cannot."""
+        try:
+            self.container.seek(time, stream=self.stream, backward=True)
+        except (av.error.FFmpegError, OSError):
+            return False
+        return True
+
+    def frames(self, *, packets: int | None = None) -> Iterator[Decoded]:
+        """From where the file stands on, to its end; damaged packets are reported and passed over.
+
+        packets: how many packets, of any track, to look at at most.
+        """
+        context = self._context()
+        demuxed = self.container.demux(self.stream) if packets is None else self._first(packets)
+        while True:
+            try:
+                packet = next(demuxed, None)
+            except (av.error.FFmpegError, OSError) as error:
+                # What follows cannot be read; the decoder may still hold frames.
+                self._on_error(InputError(f"the input cannot be read to its end ({_reason(error)})"), None)
+                packet = None
+            try:
+                decoded = context.decode(packet)
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError as error:
+                self._on_error(error, None if packet is None else packet.pts if packet.pts is not None else packet.dts)
+                decoded = []
+            for picture in decoded:
+                # libvpx gives one picture for each packet and does not say which are key frames.
+                given = packet is not None and self._name is not None and packet.is_keyframe
+                yield Decoded(picture, bool(picture.key_frame or given))
+            if packet is None or not packet.size:
+                return
+
+    def close(self) -> None:
+        self.container.close()
+
+    def _context(self) -> Any:
+        """The decoder, with nothing in it of what was decoded before."""
+        if self._name is None:
+            return self.stream.codec_context
+        context = av.CodecContext.create(self._name, "r")
+        context.extradata = self.stream.codec_context.extradata
+        context.thread_count = self.stream.codec_context.thread_count
+        return context
+
+    def _first(self, count: int) -> Iterator[Any]:
+        packets = self.container.demux()
+        for packet, _ in zip(packets, range(count), strict=False):
+            if packet.stream_index == self.stream.index:
+                yield packet
+
+
+def _reason(error: Exception) -> str:
+    return str(error.args[-1] if error.args else error)
+
+
+def tags_of(stream: av.VideoStream, frame: av.VideoFrame) -> ColorTags:
+    """What the frame says, else the track; some formats have their range by name."""
+    context = stream.codec_context
+
+    def stated(own: int | None, track: int | None) -> int:
+        return int(own if own not in (None, UNSPECIFIED) else track if track is not None else UNSPECIFIED)
+
+    name = frame.format.name
+    color_range = int(frame.color_range or context.color_range or 0)
+    full = True if name.startswith(("yuvj", "mono")) else {1: False, 2: True}.get(color_range)
+    return ColorTags(
+        primaries=stated(frame.color_primaries, context.color_primaries),
+        transfer=stated(frame.color_trc, context.color_trc),
+        matrix=stated(frame.colorspace, context.colorspace),
+        full_range=full,
+    )

@@ -1,0 +1,111 @@
+"""Pictures as a coarse grid of area averages: what two pictures of different size and format can be compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidsr.color import ColorTags, conversion
+from vidsr.frame import FrameLayout, Plane
+
+__all__ = ["Cells", "Reducer", "grid_of"]
+
+Cells = NDArray[np.float32]
+"""float32 [3 or 4, rows, columns]: luma, blue and red difference (BT.709), alpha if there is; white is 255."""
+
+_MOST_COLUMNS = 128
+_LEAST_PIXELS = 4
+_LUMA = np.array([0.2126, 0.7152, 0.0722])
+_CELLS_FROM_RGB = 255 * np.stack(
+    [_LUMA, (np.array([0.0, 0.0, 1.0]) - _LUMA) / 1.8556, (np.array([1.0, 0.0, 0.0]) - _LUMA) / 1.5748]
+)
+
+
+def grid_of(source: FrameLayout, target: FrameLayout) -> tuple[int, int]:
+    """(rows, columns) for two pictures of the same scene: cells of 4 pixels or more in each, and not many.
+
+    Rows are chosen so that they divide every plane evenly where possible: such sums are several times cheaper.
+    """
+    smallest = min(source.height, target.height), min(source.width, target.width)
+    columns = min(_MOST_COLUMNS, max(1, smallest[1] // _LEAST_PIXELS))
+    rows = min(max(1, smallest[0] // _LEAST_PIXELS), max(1, round(_MOST_COLUMNS * smallest[0] / smallest[1])), 256)
+    common = np.gcd.reduce([shape[0] for layout in (source, target) for shape in layout.shapes])
+    even = max(count for count in range(1, min(rows, common) + 1) if common % count == 0)
+    return (even if 4 * even >= 3 * rows else rows), columns
+
+
+class Reducer:
+    """Makes cells of pictures of one layout; `grid` (rows, columns) as of `grid_of`.
+
+    reference: height and width that decide what untagged colour means, those of the source.
+    """
+
+    def __init__(self, layout: FrameLayout, grid: tuple[int, int], reference: tuple[int, int]) -> None:
+        self._layout, self._reference = layout, reference
+        self._row_counts = [_whole(shape[0], grid[0]) for shape in layout.shapes]
+        down, right = layout.chroma
+        factors = [(1, 1), (down, right), (down, right), (1, 1)] if layout.family == "yuv" else [(1, 1)] * 4
+        if layout.family == "gray":
+            factors = factors[:1] * 2
+        sizes = list(zip(layout.shapes, factors, strict=False))
+        self._rows = [_weights(layout.height / y, shape[0], grid[0]) for shape, (y, _) in sizes]
+        self._columns = [np.ascontiguousarray(_weights(layout.width / x, shape[1], grid[1]).T) for shape, (_, x) in sizes]
+        self._affine = lru_cache(maxsize=16)(self._affine_of)
+
+    def __call__(self, planes: Sequence[Plane], tags: ColorTags) -> Cells:
+        """The cells of a picture: planes in the order of the layout."""
+        means = [self._mean(plane, index) for index, plane in enumerate(planes)]
+        colours = np.stack(means[:-1] if self._layout.alpha else means)
+        affine = self._affine(tags)
+        cells = np.tensordot(affine[:, :-1], colours, axes=1) + affine[:, -1:, None]
+        if self._layout.alpha:
+            opaque = np.float32(255 / (2**self._layout.bits - 1))
+            cells = np.concatenate([cells, means[-1][None] * opaque])
+        return np.asarray(cells, np.float32)
+
+    def _mean(self, plane: Plane, index: int) -> NDArray[np.float32]:
+        """float32 [rows, columns]: the plane's average in each cell."""
+        count = self._row_counts[index]
+        if count:
+            wide = np.uint16 if plane.dtype == np.uint8 and count <= 257 else np.uint32
+            sums = plane.reshape(-1, count, plane.shape[1]).sum(axis=1, dtype=wide)
+            rows = sums.astype(np.float32) * np.float32(1 / count)
+        else:
+            rows = self._rows[index] @ plane.astype(np.float32)
+        mean: NDArray[np.float32] = rows @ self._columns[index]
+        return mean
+
+    def _affine_of(self, tags: ColorTags) -> NDArray[np.float32]:
+        """float32 [3, planes + 1]: cells from mean code values, and the constant."""
+        layout = self._layout
+        height, width = self._reference
+        definite = tags.resolved(height=height, width=width, rgb=layout.family == "rgb")
+        gray = layout.family == "gray"
+        maps = conversion(
+            definite, definite, source_bits=layout.bits, target_bits=layout.bits, gray_source=gray
+        )
+        affine = _CELLS_FROM_RGB @ maps.rgb_from_codes.astype(np.float64)
+        kept: Any = affine[:, [0, 3]] if gray else affine
+        return np.asarray(kept, np.float32)
+
+
+def _whole(length: int, cells: int) -> int:
+    """Samples a cell, 0 where that is no whole number."""
+    return length // cells if length % cells == 0 else 0
+
+
+def _weights(extent: float, samples: int, cells: int) -> NDArray[np.float32]:
+    """float32 [cells, samples]: the share of each sample in each cell's average.
+
+    extent: how much of the samples, from the first edge on, the cells divide among themselves; the last sample of
+    subsampled planes of odd size lies half outside.
+    """
+    edges = np.linspace(0, extent, cells + 1)
+    begins, ends = edges[:-1, None], edges[1:, None]
+    position = np.arange(samples)
+    covered = np.minimum(position + 1, ends) - np.maximum(position, begins)
+    return np.asarray(np.maximum(covered, 0) * (cells / extent), np.float32)
