@@ -55,7 +55,10 @@ MISTAKES = {
     "sound only": (["sound.m4a", "out.mp4"], "no video track"),
     "unknown model": (["clip.mp4", "out.mp4", "--model", "nope"], "no model is called 'nope'"),
     "missing model file": (["clip.mp4", "out.mp4", "--model", "nope.onnx"], "no such model file"),
-    "wrong scale": (["clip.mp4", "out.mp4", "--scale", "4"], "enlarges 2 times"),
+    "no scale": (["clip.mp4", "out.mp4", "--scale", "0"], "not a factor"),
+    "scale and size": (["clip.mp4", "out.mp4", "--scale", "2", "--size", "4k"], "give one of them"),
+    "not a size for people": (["clip.mp4", "out.mp4", "--size", "huge"], "1080p"),
+    "no such track": (["clip.mp4", "out.mp4", "--tracks", "7"], "--tracks 7"),
     "output exists": (["clip.mp4", "exists.mp4"], "-y"),
     "output is a folder": (["clip.mp4", "folder.mp4"], "is a folder"),
     "output is the input": (["clip.mp4", "clip.mp4", "-y"], "is the input itself"),
@@ -167,14 +170,16 @@ def test_encoder_is_as_asked(folder: Path, nearest: Path) -> None:
     assert keys == [index % 5 == 0 for index in range(12)]
 
 
-def interrupted(folder: Path, when: Callable[[dict[str, Any]], bool], *signals: int) -> tuple[int, list[str], str]:
+def interrupted(
+    folder: Path, when: Callable[[dict[str, Any]], bool], *signals: int, more: tuple[str, ...] = ()
+) -> tuple[int, list[str], str]:
     """Runs SPAN on a long clip and sends `signals` at the first event that `when` holds for.
 
     Returns the exit code, the lines of standard output from then on, and standard error.
     """
     clip = make_clip(folder / "long.mp4", frames=400, width=256, height=192)
     with subprocess.Popen(
-        [sys.executable, "-m", "vidsr", str(clip), str(folder / "out.mp4"), "--json"],
+        [sys.executable, "-m", "vidsr", str(clip), str(folder / "out.mp4"), "--json", *more],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -187,11 +192,21 @@ def interrupted(folder: Path, when: Callable[[dict[str, Any]], bool], *signals: 
     return process.returncode, rest.splitlines(), said
 
 
+def under_way(event: dict[str, Any]) -> bool:
+    return bool(event["event"] == "progress" and event["frames"] >= 2)
+
+
+def test_interrupt_before_a_segment_is_whole_leaves_nothing(tmp_path: Path) -> None:
+    code, rest, said = interrupted(tmp_path, under_way, signal.SIGINT)
+    assert code == 130
+    assert said == "vidsr: stopped; no segment was whole, so nothing was kept\n"
+    assert json.loads(rest[-1])["complete"] is False
+    assert list(tmp_path.glob("out*")) == []
+
+
 def test_first_interrupt_keeps_a_playable_part(tmp_path: Path) -> None:
     (tmp_path / "out.partial.mp4").write_text("an earlier run's")
-    code, rest, said = interrupted(
-        tmp_path, lambda event: event["event"] == "progress" and event["frames"] >= 2, signal.SIGINT
-    )
+    code, rest, said = interrupted(tmp_path, under_way, signal.SIGINT, more=("--keep-partial",))
     assert code == 130, said
     assert "out.partial-2.mp4" in said
     assert "Traceback" not in said

@@ -34,14 +34,13 @@ from vidsr.errors import Cancelled, OutputError
 from vidsr.events import Progress
 from vidsr.frame import Frame, FrameLayout, Plane, VideoTrack
 from vidsr.media import encoder
-from vidsr.media.container import container_of, plan_tracks
-from vidsr.media.source import probe
 from vidsr.pipeline import Pipeline, PipelineSpec, Reader, Totals, transfer
 from vidsr.pipeline.channel import Aborted, Channel, Closed
 from vidsr.pipeline.meter import Meter
 from vidsr.sinks import Outcome, Sink
-from vidsr.sinks.file import FileSink
 from vidsr.sinks.null import NullSink
+from vidsr.sinks.segments import SegmentSink, segment_frames
+from vidsr.sinks.workspace import Workspace
 
 LIMIT_SECONDS = 20.0
 ENDLESS = 1_000_000
@@ -1038,22 +1037,19 @@ def test_whatever_happens_all_is_closed_once() -> None:
 # ---- real sinks
 
 
-def file_sink(folder: Path, clip: Path) -> FileSink:
-    source, container = probe(clip), container_of(folder / "out.mp4")
+def segment_sink(folder: Path, *, keep_rest: bool = False) -> SegmentSink:
+    workspace = Workspace(folder / "out.mp4", {}, {}, "new")
     settings = encoder.settings("libx264", crf=0, preset="ultrafast", extra={})
-    return FileSink(folder / "out.mp4", source, container, settings, plan_tracks(source, container))
+    return SegmentSink(workspace, settings, before_adding=lambda: None, keep_rest=keep_rest)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where a sink writes; nothing else does."""
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out"
+def segments_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "out.mp4.vidsr").glob("*.segment"))
 
 
-@pytest.fixture(params=["null", "file"])
-def sink(request: pytest.FixtureRequest, folder: Path, clip: Path) -> Sink:
-    return NullSink() if request.param == "null" else file_sink(folder, clip)
+@pytest.fixture(params=["null", "segments"])
+def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
+    return NullSink() if request.param == "null" else segment_sink(tmp_path)
 
 
 @guarded
@@ -1065,54 +1061,69 @@ def test_sink_takes_a_whole_run(sink: Sink) -> None:
 
 
 @guarded
-def test_sink_leaves_nothing_of_a_run_that_fails(sink: Sink, folder: Path) -> None:
+def test_sink_leaves_nothing_of_a_segment_that_fails(sink: Sink, tmp_path: Path) -> None:
     error = BrokenError("half way")
     with pytest.raises(BrokenError):
         Scene(faults={"engine.submit": Fault(error, at=4)}).transfer(sink)
-    assert list(folder.iterdir()) == []
+    assert segments_in(tmp_path) == []
 
 
-def test_sink_can_be_closed_without_being_opened(sink: Sink, folder: Path) -> None:
+def test_sink_can_be_closed_without_being_opened(sink: Sink, tmp_path: Path) -> None:
     sink.close("failed")
-    assert list(folder.iterdir()) == []
+    assert segments_in(tmp_path) == []
 
 
 @guarded
-def test_sink_can_be_stopped_before_the_first_frame(sink: Sink, folder: Path) -> None:
+def test_sink_can_be_stopped_before_the_first_frame(sink: Sink, tmp_path: Path) -> None:
     scene = Scene()
     scene.stop.set()
     assert scene.transfer(sink).frames == 0
-    assert list(folder.iterdir()) == []
+    assert segments_in(tmp_path) == []
 
 
 @guarded
-def test_file_holds_every_frame_though_slots_are_used_again(folder: Path, clip: Path) -> None:
-    Scene(frames=9, slots=2).transfer(file_sink(folder, clip))
-    assert [path.name for path in folder.iterdir()] == ["out.mp4"]
-    with av.open(str(folder / "out.mp4")) as written:
+def test_segments_hold_every_frame_though_slots_are_used_again(tmp_path: Path) -> None:
+    sink = segment_sink(tmp_path)
+    Scene(frames=9, slots=2).transfer(sink)
+    assert segments_in(tmp_path) == ["000000.segment"]
+    with av.open(str(tmp_path / "out.mp4.vidsr" / "000000.segment")) as written:
         frames = list(written.decode(video=0))
     assert [frame.pts * frame.time_base for frame in frames] == [time_of(number) * TIME_BASE for number in range(9)]
     for number, frame in enumerate(frames):
         assert (frame.to_ndarray()[2:32] == value_of(number)).all()
 
 
+@pytest.mark.parametrize("keep_rest", [True, False])
 @guarded
-def test_stopped_file_has_a_name_of_its_own(folder: Path, clip: Path) -> None:
+def test_a_segment_that_is_stopped_is_no_whole_one(tmp_path: Path, keep_rest: bool) -> None:
     scene = Scene(frames=ENDLESS)
-    sink = file_sink(folder, clip)
+    sink = segment_sink(tmp_path, keep_rest=keep_rest)
     scene.on["engine.wait"] = lambda number: scene.stop.set() if number == 5 else None
     totals = scene.transfer(sink)
-    assert [path.name for path in folder.iterdir()] == ["out.partial.mp4"]
-    assert sink.kept is not None
-    with av.open(str(sink.kept)) as written:
-        assert sum(1 for _ in written.decode(video=0)) == totals.frames
+    assert (sink.rest.frames if sink.rest else 0) == (totals.frames if keep_rest else 0)
+    with pytest.raises(OutputError, match="another run"):
+        Workspace(tmp_path / "out.mp4", {}, {}, "new")
 
 
 @guarded
-def test_file_without_frames_is_refused(folder: Path, clip: Path) -> None:
-    with pytest.raises(OutputError, match="no frame"):
-        Scene(frames=0).transfer(file_sink(folder, clip))
-    assert list(folder.iterdir()) == []
+def test_segments_end_at_key_frames_once_long_enough(tmp_path: Path) -> None:
+    sink = segment_sink(tmp_path)
+    enough = segment_frames(VIDEO)
+    sink.open(VIDEO)
+    planes = TARGET.allocate()
+    for plane in planes:
+        plane[:] = 100
+    keys = {0, 10, enough - 1, enough + 7, enough + 9, 4 * enough}
+    for number in range(4 * enough + 20):
+        sink.write(
+            Frame(planes=planes, pts=number, duration=1, time_base=TIME_BASE, color=ColorTags(), key=number in keys)
+        )
+    sink.close("complete")
+    workspace = sink._workspace
+    first = enough + 7
+    assert [segment.frames for segment in workspace.segments] == [first, 2 * enough, enough - 7 + 20]
+    assert [segment.first_pts for segment in workspace.segments] == [0, first, first + 2 * enough]
+    assert workspace.frames == 4 * enough + 20
 
 
 # ---- the same from Python

@@ -55,9 +55,9 @@ def write_sound(output: Any, track: Any, samples: np.ndarray, begin: float = 0, 
     layout, deep = track.codec_context.layout.name, track.codec_context.format.name.startswith("s32")
     if samples.dtype == np.int32:
         samples = samples << 8 if deep else samples.astype(np.int16)
-    name = {"int16": "s16p", "int32": "s32p", "float32": "fltp"}[samples.dtype.name]
+    name = {"int16": "s16", "int32": "s32", "float32": "flt"}[samples.dtype.name]
     for first in range(0, samples.shape[1], 4800):
-        piece = np.ascontiguousarray(samples[:, first : first + 4800])
+        piece = np.ascontiguousarray(samples[:, first : first + 4800].T).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(piece, format=name, layout=layout)
         frame.sample_rate, frame.pts, frame.time_base = rate, round(begin * rate) + first, Fraction(1, rate)
         output.mux(track.encode(frame))
@@ -171,8 +171,9 @@ def heard(path: Path, index: int = 0) -> tuple[np.ndarray, Fraction, Fraction]:
         frames = list(opened.decode(audio=index))
         pieces = []
         for frame in frames:
-            piece = frame.to_ndarray()
-            pieces.append(piece if frame.format.is_planar else piece.reshape(-1, frame.layout.nb_channels).T)
+            packed = av.AudioResampler(format=frame.format.packed.name).resample(frame)[0]
+            piece = packed.to_ndarray()
+            pieces.append(piece.reshape(-1, frame.layout.nb_channels).T)
         return np.concatenate(pieces, axis=1), frames[0].pts * frames[0].time_base, first
 
 
@@ -329,6 +330,29 @@ def test_gap_becomes_silence(tmp_path: Path) -> None:
     assert lag(samples[0].astype(float), second) == 0
 
 
+@pytest.mark.parametrize("layout", ["2.1", "6.1", "7.1", "hexadecagonal"])
+@pytest.mark.parametrize("target", ["out.mov", "out.webm"])
+def test_many_channels(tmp_path: Path, layout: str, target: str) -> None:
+    channels = av.AudioLayout(layout).nb_channels
+    codec = "wavpack" if channels <= 8 else "pcm_s16le"
+    samples = noise(1, channels)
+    source = sound_clip(tmp_path / "in.mkv", codec, samples, layout=layout, bits=16)
+    plans, notes = carry(source, tmp_path / target, start=Fraction(1, 4))
+    assert not notes
+    assert only(plans).how in ("convert", "copy")
+    after, _, _ = heard(tmp_path / target)
+    if only(plans).how == "copy":
+        return
+    before, _, _ = heard(source)
+    assert after.shape[1] == RATE * 3 // 4
+    if target == "out.mov":
+        assert np.array_equal(after, before[:, RATE // 4 :])
+    elif layout in ("6.1", "7.1"):
+        assert len(after) == channels
+    else:  # Opus knows no such channels
+        assert only(plans).reason.endswith("mixed to stereo" if layout == "2.1" else "mixed to 5.1")
+
+
 def test_damaged_sound_is_passed_over(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole.mkv", tmp_path / "broken.mkv"
     sound_clip(whole, "flac", noise(2), bits=16)
@@ -427,6 +451,13 @@ def test_overlapping_subtitles_share_the_screen(tmp_path: Path) -> None:
         (3 * half, 4 * half, "One\nThree"),
         (4 * half, 5 * half, "Three"),
     ]
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.webm"])
+def test_drawings_are_no_text(tmp_path: Path, target: str) -> None:
+    cues = [(0.5, 1.0, "{\\p1}m 0 0 l 100 0 100 100{\\p0}"), (1.0, 1.5, "{\\pos(10,20)}Text")]
+    carry(subtitle_clip(tmp_path / "in.mkv", cues, "ass"), tmp_path / target)
+    assert [plain for _, _, _, plain in cues_of(tmp_path / target)] == ["Text"]
 
 
 def test_subtitles_are_cut_with_the_video(tmp_path: Path) -> None:
@@ -589,3 +620,22 @@ def test_every_track_of_a_made_clip_is_copied(tmp_path: Path) -> None:
     plans, notes = carry(make_clip(tmp_path / "in.mp4", frames=25), tmp_path / "out.mp4")
     assert [plan.how for plan in plans] == ["copy"]
     assert not notes
+
+
+def test_sound_that_changes_its_form_midway(tmp_path: Path) -> None:
+    parts = []
+    for number, (layout, rate) in enumerate((("stereo", 48000), ("mono", 44100))):
+        part = tmp_path / f"{number}.ts"
+        with av.open(str(part), "w") as output:
+            picture = add_picture(output, "mpeg2video")
+            track = add_sound(output, "mp2", layout, rate)
+            write_picture(output, picture, 2)
+            write_sound(output, track, (noise(2, len(track.layout.channels), rate=rate)), rate=rate)
+        parts.append(part.read_bytes())
+    source = tmp_path / "in.ts"
+    source.write_bytes(b"".join(parts))
+    _, notes = carry(source, tmp_path / "out.webm")
+    assert any("changed its form" in note for note in notes)
+    after, _, _ = heard(tmp_path / "out.webm")
+    assert len(after) == 2
+    assert abs(after.shape[1] / RATE - 4) < 0.1

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vidsr.backends.base import Engine, Slot
 from vidsr.color import BT709, ColorTags, conversion
@@ -106,7 +105,7 @@ def _keep_within(source: Plane, target: Plane, gain: float) -> None:
             np.clip(phase, lowest, highest, out=phase)
 
 
-def _around(plane: Plane, pick: np.ufunc) -> NDArray[np.generic]:
+def _around(plane: Plane, pick: np.ufunc) -> Plane:
     """What `pick` (minimum or maximum) gives over each pixel and its eight neighbours; edges have fewer."""
     rows = plane.copy()
     pick(rows[1:], plane[:-1], out=rows[1:])

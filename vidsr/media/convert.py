@@ -11,7 +11,7 @@ from vidsr.color import RGB, ColorTags
 from vidsr.frame import FrameLayout
 from vidsr.media.pixel import layout_of, native, pixel_format, planar_equivalent
 
-__all__ = ["Converter", "conversion_note", "plain_name"]
+__all__ = ["Converter", "plain_name"]
 
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
 _FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
@@ -20,12 +20,6 @@ _FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 def plain_name(name: str) -> str:
     """A format's name without the range in it, which travels in the tags."""
     return name.replace("yuvj", "yuv")
-
-
-def conversion_note(name: str) -> str | None:
-    """What FFmpeg makes of a decoder's format before anything else, for people; None if nothing."""
-    planar = planar_equivalent(name)
-    return None if native(name) else f"{name} is converted to {planar} by FFmpeg"
 
 
 class Converter:

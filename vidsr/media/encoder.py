@@ -222,8 +222,8 @@ def _options(track: VideoTrack, chosen: EncoderSettings) -> dict[str, str]:
     known = PRESETS.get(chosen.name, EncoderPreset())
     options = dict(chosen.options)
     if track.hdr is not None and known.hdr and known.parameters:
-        parts = (known.hdr(track.hdr), options.get(known.parameters))
-        options[known.parameters] = ":".join(part for part in parts if part)
+        parts = [part for part in (known.hdr(track.hdr), options.get(known.parameters)) if part]
+        options |= {known.parameters: ":".join(parts)} if parts else {}
     if track.layout.chroma == (2, 2) and track.layout.siting != "left":
         options.setdefault("chroma_sample_location", track.layout.siting)
     return options

@@ -64,14 +64,13 @@ def pixel_format(layout: FrameLayout) -> str:
 
 
 def planar_equivalent(name: str) -> str:
-    """The `native` format that holds everything of `name`; FFmpeg converts to it."""
+    """The `native` format that holds everything of `name` but the alpha of a palette; FFmpeg converts to it."""
     if native(name):
         return name
     described = av.VideoFormat(name, 64, 64)
     parts = [part for part in described.components if not part.is_alpha]
     deepest = max(part.bits for part in parts)
-    alpha = len(parts) < len(described.components) or described.has_palette
-    a = "a" if alpha else ""
+    a = "a" if len(parts) < len(described.components) else ""
     if described.is_rgb or described.has_palette or described.is_bayer or name.startswith("xyz") or name[:2] == "ya":
         return _deep_enough(f"gbr{a}p", deepest)
     if len(parts) == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -83,7 +83,7 @@ class VideoReader:
         self._frames.close()
         self._decoder.close()
 
-    def _wanted(self) -> Iterator[Timed]:
+    def _wanted(self) -> Generator[Timed]:
         """The frames of the wanted span but for those to skip."""
         left = self._skip
         for timed in self._in_span(self._whole()):

@@ -84,7 +84,9 @@ class SegmentWriter:
         self._pts: list[int] = []
         self._last_duration = 0
         self._coded: list[int] = []
-        self._output: Any = av.open(file_url(path), "w", format=self._format)
+        # Matroska gives its tracks random numbers otherwise.
+        options = {"fflags": "+bitexact"}
+        self._output: Any = av.open(file_url(path), "w", format=self._format, container_options=options)
         stream: Any = self._output.add_stream(encoder.name)
         configure(stream.codec_context, video, encoder)
         stream.time_base = video.time_base

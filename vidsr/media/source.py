@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 
 from vidsr.errors import InputError
-from vidsr.media.convert import conversion_note
 from vidsr.media.demux import Decoder, file_url, open_input, tags_of
 from vidsr.media.hdr import dynamic_hdr, static_hdr
 from vidsr.media.info import Deinterlace, Scan, SourceInfo, TrackInfo, VideoInfo
-from vidsr.media.pixel import layout_of, planar_equivalent, siting_of
+from vidsr.media.pixel import layout_of, native, planar_equivalent, siting_of
 from vidsr.media.reader import VideoReader
 from vidsr.media.scan import judge_scan
 from vidsr.media.stated import stated_by
@@ -103,6 +103,17 @@ def _alpha_decoder(path: Path, index: int, stream: av.VideoStream) -> tuple[str,
     return name, first.picture.format.name
 
 
+def _transparent_palette(frame: av.VideoFrame) -> bool:
+    """Whether a palette's colours that occur differ in their alpha; many palettes leave it at zero throughout."""
+    if not frame.format.has_palette:
+        return False
+    indices: Any = frame.planes[0]
+    palette: Any = frame.planes[1]
+    used = np.unique(np.frombuffer(indices, np.uint8).reshape(-1, abs(indices.line_size))[:, : frame.width])
+    alpha = np.frombuffer(palette, np.uint8)[3::4][used]
+    return bool(alpha.min() < 255 and alpha.any())
+
+
 def _video(path: Path, index: int, start: Fraction, duration: Fraction | None) -> VideoInfo:
     decoder = Decoder(path, index, threads=False)
     try:
@@ -113,8 +124,9 @@ def _video(path: Path, index: int, start: Fraction, duration: Fraction | None) -
         pixel_format = alpha[1] if alpha else frame.format.name
         color = tags_of(stream, frame)
         codec = stream.codec_context.codec.canonical_name
+        planar = "gbrap" if _transparent_palette(frame) else planar_equivalent(pixel_format)
         layout = layout_of(
-            planar_equivalent(pixel_format),
+            planar,
             height=frame.height,
             width=frame.width,
             siting=siting_of(color, codec, stated.siting),
@@ -130,7 +142,7 @@ def _video(path: Path, index: int, start: Fraction, duration: Fraction | None) -
             codec=codec,
             decoder=alpha[0] if alpha else None,
             pixel_format=pixel_format,
-            conversion=conversion_note(pixel_format),
+            conversion=None if native(pixel_format) else f"{pixel_format} is converted to {planar} by FFmpeg",
             layout=layout,
             siting_stated=stated.siting if layout.chroma != (1, 1) else None,
             color=color,

@@ -83,7 +83,8 @@ class SubtitleConverter:
         except av.error.FFmpegError:
             self._note("damaged subtitles were passed over", begin)
             return
-        if cue is None or begin is None or not len(cue):
+        lines = [rect.ass for rect in cue or () if not _DRAWING.search(rect.ass)]  # shapes are no text
+        if cue is None or begin is None or not lines:
             return
         begin -= round(self._span.shift / self._time_base)
         duration = packet.duration or self._stated_duration(cue)
@@ -91,7 +92,6 @@ class SubtitleConverter:
             yield from self._encode(cue, begin, duration)
             return
         yield from self._until(begin)
-        lines = [rect.ass for rect in cue if not _DRAWING.search(rect.ass)]
         self._active += [(begin + duration, line) for line in lines]
 
     def example(self) -> Any:

@@ -19,20 +19,10 @@ _TOLERANCE_SECONDS = Fraction(1, 100)
 """Times that are off by less are the container's rounding, or its clock; more is a gap or an overlap."""
 _FILLED_SECONDS = 3600
 """A longer gap is a time that cannot be meant; what follows keeps it."""
-_LOSSLESS = {
-    "alac",
-    "ape",
-    "flac",
-    "mlp",
-    "mp4als",
-    "ralf",
-    "shorten",
-    "tak",
-    "truehd",
-    "tta",
-    "wavpack",
-    "wmalossless",
-}
+_MOST_PLANES = 8
+_OTHER_LAYOUTS = ("3.0", "quad")
+"""What Opus has where FFmpeg's usual layout is another; used only where the places of channels are unknown."""
+_LOSSLESS = frozenset("alac ape flac mlp mp4als ralf shorten tak truehd tta wavpack wmalossless".split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,13 +116,14 @@ def _targets(name: str, frame: Any, sample: str | None, *, lossless: bool, from_
     encoder = _ENCODERS[name]
     codec = av.Codec(encoder.name, "w")
     given, channels = frame.layout.name, frame.layout.nb_channels
-    layouts = [f"{channels}c"] if _unplaced(given) else [given, f"{channels}c"]
+    usual = [f"{channels}c", *(other for other in _OTHER_LAYOUTS if av.AudioLayout(other).nb_channels == channels)]
+    layouts = usual if _unplaced(given) else [given, f"{channels}c"]
     layouts += [] if lossless else ["5.1", "stereo"]
     rates = [encoder.rate] if encoder.rate else sorted(codec.audio_rates or [frame.sample_rate])
     rate = next((rate for rate in rates if rate >= frame.sample_rate), rates[-1])
     offered = [offer.name for offer in codec.audio_formats or ()]
     if sample is None:
-        sample = next((name for name in offered if name.startswith("flt")), offered[0])
+        sample = next((offer for offer in offered if offer.startswith("flt")), offered[0])
     for layout in dict.fromkeys(av.AudioLayout(layout).name for layout in layouts):
         count = av.AudioLayout(layout).nb_channels
         if count <= channels:
@@ -146,7 +137,7 @@ def _targets(name: str, frame: Any, sample: str | None, *, lossless: bool, from_
                 lossless=lossless and rate == frame.sample_rate,
                 from_zero=from_zero,
                 source_rate=frame.sample_rate,
-                source_layout=layout if _unplaced(given) else given,
+                source_layout=layout if _unplaced(given) and count == channels else given,
             )
 
 
@@ -160,7 +151,7 @@ def _depth(frames: Sequence[Any], codec: str) -> str:
     sample: str = frames[0].format.name.removesuffix("p")
     if sample != "s32":
         return {"u8": "8", "s16": "16", "flt": "float", "dbl": "double"}.get(sample, sample)
-    used = codec == "pcm_s32le" or any((frame.to_ndarray() & 0xFF).any() for frame in frames)
+    used = codec.startswith("pcm_s32") or any((_packed(frame).to_ndarray() & 0xFF).any() for frame in frames)
     return "32" if used else "24"
 
 
@@ -200,7 +191,7 @@ class AudioConverter:
             self._damaged = True
             return
         for frame in frames:
-            yield from self._place(frame)
+            yield from self._place(_packed(frame))
 
     def finish(self) -> Iterator[Any]:
         """What decoder and encoder still hold."""
@@ -209,7 +200,7 @@ class AudioConverter:
         except av.error.FFmpegError:
             frames = []
         for frame in frames:
-            yield from self._place(frame)
+            yield from self._place(_packed(frame))
         yield from self._flush_resampler()
         if self._track.codec_context.is_open and self._count:
             yield from self._track.encode(None)
@@ -298,3 +289,12 @@ def _frame(samples: np.ndarray, like: Any) -> Any:
     frame = av.AudioFrame.from_ndarray(samples, format=like.format.name, layout=like.layout.name)
     frame.sample_rate = like.sample_rate
     return frame
+
+
+def _packed(frame: Any) -> Any:
+    """The same frame with its channels interleaved: PyAV 18 cannot reach the samples of eight planes and more."""
+    if not frame.format.is_planar or frame.layout.nb_channels < _MOST_PLANES:
+        return frame
+    (packed,) = av.AudioResampler(format=frame.format.packed.name, layout=frame.layout).resample(frame)
+    packed.pts = frame.pts  # the resampler counts in samples
+    return packed

@@ -1,0 +1,619 @@
+"""Reading: what a file holds is found, and every frame arrives as it was, at its time."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.conftest import make_clip
+from vidsr.errors import InputError
+from vidsr.frame import Frame
+from vidsr.media.pixel import closest, layout_of, pixel_format, planes_of
+from vidsr.media.source import SourceInfo, VideoReader, probe
+
+Taken = tuple[Frame, list[NDArray[Any]]]
+HD = {"height": 48, "width": 64, "siting": "left"}
+
+
+def taken(source: Path | SourceInfo, **options: Any) -> tuple[list[Taken], VideoReader]:
+    """All frames with copies of their planes."""
+    info = probe(source) if isinstance(source, Path) else source
+    reader = VideoReader(info, **options)
+    frames = []
+    try:
+        while True:
+            planes = info.video.layout.allocate()
+            frame = reader.read(planes)
+            if frame is None:
+                return frames, reader
+            frames.append((frame, list(planes)))
+    finally:
+        reader.close()
+
+
+def same(first: Sequence[Taken], second: Sequence[Taken]) -> bool:
+    """Bit for bit, times and tags included."""
+    return len(first) == len(second) and all(
+        (a.pts, a.duration, a.time_base, a.color, a.key) == (b.pts, b.duration, b.time_base, b.color, b.key)
+        and all(np.array_equal(x, y) for x, y in zip(mine, others, strict=True))
+        for (a, mine), (b, others) in zip(first, second, strict=True)
+    )
+
+
+def write(
+    path: Path,
+    pictures: Iterable[Sequence[NDArray[Any]]],
+    fmt: str,
+    *,
+    codec: str = "ffv1",
+    options: dict[str, str] | None = None,
+    times: Sequence[int] | None = None,
+    time_base: Fraction = Fraction(1, 25),
+    size: tuple[int, int] = (48, 64),
+) -> Path:
+    """Planes as they are into a file; packed formats as bytes that are repeated over the plane."""
+    height, width = size
+    with av.open(str(path), "w") as output:
+        track: Any = output.add_stream(codec, rate=25, options=options or {})
+        track.width, track.height, track.pix_fmt, track.time_base = width, height, fmt, time_base
+        track.codec_context.time_base = time_base
+        for index, planes in enumerate(pictures):
+            frame = av.VideoFrame(width, height, fmt)
+            for place, plane in zip(frame.planes, planes, strict=True):
+                rows: Any = np.frombuffer(place, np.uint8).reshape(-1, place.line_size)
+                given = np.ascontiguousarray(plane)
+                if given.ndim == 1:
+                    rows[:] = np.resize(given.view(np.uint8), rows.shape)
+                else:
+                    rows[:, : given.shape[1] * given.itemsize] = given.view(np.uint8)
+            frame.pts, frame.time_base = times[index] if times else index, time_base
+            output.mux(track.encode(frame))
+        output.mux(track.encode(None))
+    return path
+
+
+# Interlaced video
+
+_TEXTURE = np.kron(np.random.default_rng(1).integers(40, 220, (12, 40)), np.ones((8, 8))).astype(np.uint8)
+
+
+def instant(moment: int) -> list[NDArray[np.uint8]]:
+    """yuv420p planes, 48 x 64, of a texture that moves to the right: 3 pixels from one field to the next."""
+    x = 3 * moment % 200
+    gray = np.full((24, 32), 128, np.uint8)
+    return [_TEXTURE[:48, x : x + 64], gray, gray]
+
+
+def woven(first: int, second: int) -> list[NDArray[np.uint8]]:
+    """The even lines of one moment, the odd ones of another."""
+    top, bottom = instant(first), instant(second)
+    top[0] = top[0].copy()
+    top[0][1::2] = bottom[0][1::2]
+    return top
+
+
+def footage(path: Path, kind: str, *, frames: int = 30, flags: str = "", **options: Any) -> Path:
+    """kind: tff, bff or progressive, as the pictures are. flags: what the file says."""
+    weave: dict[str, Callable[[int], list[NDArray[np.uint8]]]] = {
+        "tff": lambda i: woven(2 * i, 2 * i + 1),
+        "bff": lambda i: woven(2 * i + 1, 2 * i),
+        "progressive": lambda i: instant(2 * i),
+    }
+    parameters = {"qp": "0", **({"x264-params": f"{flags}=1"} if flags else {})}
+    return write(
+        path, (weave[kind](i) for i in range(frames)), "yuv420p", codec="libx264", options=parameters, **options
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "expected"),
+    [
+        ("tff", "tff", "tff"),
+        ("bff", "bff", "bff"),
+        ("tff", "", "tff"),
+        ("bff", "", "bff"),
+        ("tff", "bff", "tff"),  # the flag is wrong, and the pictures leave no doubt
+        ("progressive", "", "progressive"),
+        ("progressive", "tff", "progressive"),
+    ],
+)
+def test_scan_is_judged(tmp_path: Path, kind: str, flags: str, expected: str) -> None:
+    assert probe(footage(tmp_path / "in.mkv", kind, flags=flags)).video.scan == expected
+
+
+def test_still_pictures_are_what_their_flags_say(tmp_path: Path) -> None:
+    for flags, expected in (("tff", "tff"), ("bff", "bff"), ("", "progressive")):
+        options = {"x264-params": f"{flags}=1"} if flags else {}
+        path = write(tmp_path / "in.mkv", [instant(0)] * 10, "yuv420p", codec="libx264", options=options)
+        assert probe(path).video.scan == expected
+
+
+def test_one_tiny_frame_is_progressive(tmp_path: Path) -> None:
+    small = [np.zeros((8, 8), np.uint8)]
+    assert probe(write(tmp_path / "in.mkv", [small], "gray", size=(8, 8))).video.scan == "progressive"
+
+
+def test_scan_of_real_clips(shared: Path) -> None:
+    interlaced = {
+        "interlaced_h264_bff.mkv": "bff",
+        "interlaced_mpeg2_1080i.ts": "tff",
+        "interlaced_mpeg2_field.mp4": "bff",
+    }
+    names = [*interlaced, "sar_2x1.mp4", "edit_list_edts.mp4", "odd_dimensions_161x121_vp9.webm", "vfr_cursed.mp4"]
+    found = {name: probe(shared / "clips" / name).video.scan for name in names}
+    assert found == {name: interlaced.get(name, "progressive") for name in names}
+
+
+@pytest.mark.parametrize("kind", ["tff", "bff"])
+def test_deinterlaced_pictures(tmp_path: Path, kind: str) -> None:
+    """Nearer to the moment itself than the woven frame is; both fields of a frame, in their order."""
+    path = footage(tmp_path / "in.mkv", kind, flags=kind)
+    frames, fields = taken(path, deinterlace="frame")[0], taken(path, deinterlace="field")[0]
+    assert (len(frames), len(fields)) == (30, 60)
+
+    def error(entry: Taken, moment: int) -> float:
+        return float(np.abs(entry[1][0].astype(int) - instant(moment)[0]).mean())
+
+    for moment in range(4, 56):
+        nearest = min(range(moment - 2, moment + 3), key=lambda other: error(fields[moment], other))
+        assert nearest == moment
+    combed = taken(path)[0]
+    assert sum(error(frames[i], 2 * i) for i in range(3, 27)) < 0.6 * sum(error(combed[i], 2 * i) for i in range(3, 27))
+
+
+IRREGULAR = [0, 40, 80, 130, 131, 200, 5000, 5040]
+
+
+@pytest.mark.parametrize("first", [0, 7, 900_000_000])
+def test_times_of_deinterlaced_frames(tmp_path: Path, first: int) -> None:
+    times = [first + time for time in IRREGULAR]
+    path = footage(tmp_path / "in.mkv", "tff", frames=8, flags="tff", times=times, time_base=Fraction(1, 1000))
+    info = probe(path)
+    plain = [(frame.pts, frame.duration) for frame, _ in taken(info)[0]]
+    assert [pts for pts, _ in plain] == times
+    frames, reader = taken(info, deinterlace="frame")
+    assert [(frame.pts, frame.duration) for frame, _ in frames] == plain
+    assert reader.time_base == info.video.time_base_for("frame") == info.video.time_base
+    fields, reader = taken(info, deinterlace="field")
+    assert {frame.time_base for frame, _ in fields} == {info.video.time_base / 2} == {reader.time_base}
+    assert [frame.pts for frame, _ in fields[::2]] == [2 * time for time in times]
+    halves = [frame.pts - 2 * time for (frame, _), time in zip(fields[1::2], times, strict=True)]
+    assert halves[:5] == [40, 40, 50, 1, 69]
+    assert 0 < halves[5] <= 80  # the next frame is far away, and this one says how long it lasts
+    assert all(
+        first.duration == second.duration > 0 for (first, _), (second, _) in zip(fields[::2], fields[1::2], strict=True)
+    )
+    assert [frame.key for frame, _ in fields[:4]] == [True, False, False, False]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_no_frame_is_lost_by_deinterlacing(tmp_path: Path, frames: int) -> None:
+    path = footage(tmp_path / "in.mkv", "tff", frames=frames, flags="tff")
+    assert len(taken(path, deinterlace="frame")[0]) == frames
+    assert len(taken(path, deinterlace="field")[0]) == 2 * frames
+
+
+@pytest.mark.parametrize(
+    "fmt", ["yuv411p", "yuv422p10le", "yuv440p12le", "gray10le", "gray12le", "gbrp", "gbrp12le", "gbrap10le", "yuva444p12le", "bgra"]
+)  # fmt: skip
+def test_flat_colours_survive_deinterlacing(tmp_path: Path, fmt: str) -> None:
+    """Formats that the filter does not take as they are included."""
+    codec = "rawvideo" if fmt in ("bgra", "yuv440p12le") else "ffv1"
+    planes = [np.array([40, 80, 120, 160], np.uint8)]
+    if fmt != "bgra":
+        layout = layout_of(fmt, **HD)
+        values = [60 * (index + 1) << layout.bits - 8 for index in range(len(layout.shapes))]
+        planes = [np.full(shape, value, layout.dtype) for shape, value in zip(layout.shapes, values, strict=True)]
+    path = write(tmp_path / "in.nut", [planes] * 4, fmt, codec=codec)
+    plain, deinterlaced = taken(path)[0], taken(path, deinterlace="frame")[0]
+    assert same(plain, deinterlaced)
+
+
+@pytest.mark.parametrize("deinterlace", ["off", "frame", "field"])
+@pytest.mark.parametrize("span", [{}, {"start": Fraction(1, 2), "end": Fraction(1)}])
+def test_skipped_frames_change_nothing_behind_them(tmp_path: Path, deinterlace: str, span: dict[str, Any]) -> None:
+    path = footage(tmp_path / "in.mkv", "tff", flags="tff")
+    whole, reader = taken(path, deinterlace=deinterlace, **span)
+    again, other = taken(path, deinterlace=deinterlace, skip=5, **span)
+    assert same(whole[5:], again)
+    assert reader.end_seconds == other.end_seconds
+    assert same(whole, taken(path, deinterlace=deinterlace, **span)[0])
+
+
+@pytest.mark.parametrize(("deinterlace", "count"), [("off", 10), ("frame", 10), ("field", 20)])
+def test_span(tmp_path: Path, deinterlace: str, count: int) -> None:
+    """A span holds the same pictures as the whole has there."""
+    path = footage(tmp_path / "in.mkv", "tff", flags="tff")
+    whole, _ = taken(path, deinterlace=deinterlace)
+    part, _ = taken(path, deinterlace=deinterlace, start=Fraction(2, 5), end=Fraction(4, 5))
+    assert len(part) == count
+    assert same(
+        [entry for entry in whole if Fraction(2, 5) <= entry[0].pts * entry[0].time_base < Fraction(4, 5)], part
+    )
+
+
+# Formats
+
+
+def words(*values: int) -> NDArray[np.uint16]:
+    return np.array(values, "<u2")
+
+
+def octets(*values: int) -> NDArray[np.uint8]:
+    return np.array(values, np.uint8)
+
+
+PACKED: list[tuple[str, list[NDArray[Any]], str, list[int]]] = [
+    ("nv12", [octets(200), octets(100, 60)], "yuv420p", [200, 100, 60]),
+    ("yuyv422", [octets(200, 100, 200, 60)], "yuv422p", [200, 100, 60]),
+    ("y210le", [words(800 << 6, 400 << 6, 800 << 6, 240 << 6)], "yuv422p10le", [800, 400, 240]),
+    ("vuya", [octets(60, 100, 200, 77)], "yuva444p", [200, 100, 60, 77]),
+    ("rgb24", [octets(10, 20, 30)], "gbrp", [20, 30, 10]),
+    ("bgr0", [octets(10, 20, 30, 0)], "gbrp", [20, 10, 30]),
+    ("bgra", [octets(10, 20, 30, 40)], "gbrap", [20, 10, 30, 40]),
+    ("rgba64le", [words(2560, 5120, 7680, 10000)], "gbrap16le", [5120, 7680, 2560, 10000]),
+    ("rgb48le", [words(2560, 5120, 7680)], "gbrp16le", [5120, 7680, 2560]),
+    ("rgb555le", [words(31 << 10 | 31)], "gbrp", [0, 248, 248]),
+    ("ya8", [octets(200, 50)], "gbrap", [200, 200, 200, 50]),
+    ("pal8", [octets(1), octets(1, 2, 3, 4, 10, 20, 30, 128)], "gbrap", [20, 10, 30, 128]),
+    ("pal8", [octets(1), octets(1, 2, 3, 4, 10, 20, 30, 0)], "gbrp", [20, 10, 30]),
+    ("monow", [octets(0)], "gray", [255]),
+    ("bayer_rggb8", [octets(100)], "gbrp", [100, 100, 100]),
+    ("yuv420p10be", [octets(3, 32), octets(1, 144), octets(0, 240)], "yuv420p10le", [800, 400, 240]),
+]
+
+
+@pytest.mark.parametrize(("fmt", "planes", "expected", "values"), PACKED, ids=[f"{row[0]}-{row[2]}" for row in PACKED])
+def test_formats_that_ffmpeg_converts(
+    tmp_path: Path, fmt: str, planes: list[NDArray[Any]], expected: str, values: list[int]
+) -> None:
+    path = write(tmp_path / "in.nut", [planes] * 2, fmt, codec="rawvideo")
+    video = probe(path).video
+    assert (video.pixel_format, pixel_format(video.layout)) == (fmt, expected)
+    assert video.conversion == f"{fmt} is converted to {expected} by FFmpeg"
+    frames, reader = taken(path)
+    assert not reader.notes
+    for plane, value in zip(frames[0][1], values, strict=True):
+        # FFmpeg fills up the low bits of 5-bit colours in either way.
+        assert np.abs(plane.astype(int) - value).max() <= (7 if fmt == "rgb555le" else 0)
+
+
+def test_native_formats_pass_as_they_are(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for fmt in ("yuv444p16le", "yuva422p10le", "gbrap12le", "gray10le", "yuv410p"):
+        layout = layout_of(fmt, **HD)
+        planes = [rng.integers(0, 2**layout.bits, shape).astype(layout.dtype) for shape in layout.shapes]
+        video = probe(write(tmp_path / "in.nut", [planes], fmt)).video
+        assert (video.conversion, pixel_format(video.layout)) == (None, fmt)
+        for plane, given in zip(taken(tmp_path / "in.nut")[0][0][1], planes, strict=True):
+            assert np.array_equal(plane, given)
+
+
+def test_upside_down_pictures(tmp_path: Path) -> None:
+    """Windows bitmaps in AVI lie bottom up, which FFmpeg tells by negative line sizes."""
+    path = write(
+        tmp_path / "in.avi", [[np.arange(48, dtype=np.uint8)[:, None].repeat(192, 1)]], "bgr24", codec="rawvideo"
+    )
+    (_, planes), *_ = taken(path)[0]
+    assert np.array_equal(planes[0][:, 5], np.arange(48))
+
+
+def test_full_range_by_name(tmp_path: Path) -> None:
+    gray = np.full((24, 32), 60, np.uint8)
+    path = write(tmp_path / "in.mov", [[np.full((48, 64), 250, np.uint8), gray, gray]], "yuvj420p", codec="mjpeg")
+    video = probe(path).video
+    (frame, planes), *_ = taken(path)[0]
+    assert (video.color.full_range, frame.color.full_range, video.layout.siting) == (True, True, "center")
+    assert abs(int(planes[0][20, 20]) - 250) <= 1
+
+
+def test_alpha_is_the_last_thing_to_lose() -> None:
+    rgba, plain = layout_of("gbrap", **HD), layout_of("yuv420p", **HD)
+    assert pixel_format(closest(rgba, ["gbrp", "yuva420p"]) or rgba) == "yuva420p"
+    assert pixel_format(closest(rgba, ["gbrp", "yuv444p"]) or rgba) == "gbrp"
+    assert pixel_format(closest(plain, ["yuva420p", "yuv444p"]) or plain) == "yuv444p"
+    assert closest(plain, ["yuva420p"]) is None
+
+
+ALPHA = [
+    ("libvpx-vp9", "yuva420p", "in.webm", "yuva420p"),
+    ("libvpx", "yuva420p", "in.webm", "yuva420p"),
+    ("prores_ks", "yuva444p10le", "in.mov", "yuva444p12le"),
+    ("ffv1", "bgra", "in.mkv", "gbrap"),
+    ("qtrle", "argb", "in.mov", "gbrap"),
+    ("png", "rgba64be", "in.mov", "gbrap16le"),
+    ("png", "ya8", "in.mov", "gbrap"),
+]
+
+
+@pytest.mark.parametrize(("codec", "fmt", "name", "expected"), ALPHA, ids=[f"{row[0]}-{row[1]}" for row in ALPHA])
+def test_alpha(tmp_path: Path, codec: str, fmt: str, name: str, expected: str) -> None:
+    """A ramp of alpha from left to right arrives."""
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)[None].repeat(48, 0)
+    colour = np.full((48, 64), 100, np.uint8)
+    source = [colour, colour, colour, ramp]
+    frame = av.VideoFrame(64, 48, "gbrap")
+    for place, plane in zip(planes_of(frame), source, strict=True):
+        place[:] = plane
+    with av.open(str(tmp_path / name), "w") as output:
+        track: Any = output.add_stream(codec, rate=25)
+        track.width, track.height, track.pix_fmt = 64, 48, fmt
+        if codec.startswith("libvpx"):
+            track.options = {"auto-alt-ref": "0", "crf": "4", "b": "2M"}
+            track.metadata["alpha_mode"] = "1"
+        for index in range(5):
+            picture = frame.reformat(format=fmt)
+            picture.pts, picture.time_base = index, Fraction(1, 25)
+            output.mux(track.encode(picture))
+        output.mux(track.encode(None))
+    info = probe(tmp_path / name)
+    assert info.video.layout.alpha
+    assert pixel_format(info.video.layout) == expected
+    frames, _ = taken(info)
+    assert len(frames) == 5
+    assert frames[0][0].key
+    alpha = frames[-1][1][-1] / (2**info.video.layout.bits - 1) * 255
+    assert np.abs(alpha - ramp).mean() < 3
+    planes = frames[0][1][:3]
+    reader = VideoReader(info)  # one who has no place for alpha does without
+    kept = [np.empty_like(plane) for plane in planes]
+    reader.read(kept)
+    reader.close()
+    assert all(np.array_equal(mine, given) for mine, given in zip(kept, planes, strict=True))
+
+
+def test_alpha_of_a_real_clip(shared: Path) -> None:
+    info = probe(shared / "clips/alpha_vp9.webm")
+    assert (info.video.decoder, info.video.layout.alpha) == ("libvpx-vp9", True)
+    frames, _ = taken(info, end=Fraction(1, 10))
+    later, _ = taken(info, start=Fraction(5), end=Fraction(51, 10))
+    assert frames[0][0].key
+    assert [frame.pts for frame, _ in frames] == [0, 17, 33, 50, 67, 83]
+    assert len(later) == 6
+    assert {0, 255} <= set(np.unique(frames[0][1][-1]))
+
+
+# What changes on the way
+
+
+def joined(path: Path, *parts: bytes) -> Path:
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize("fmt", ["yuv420p", "yuv420p10le"])
+@pytest.mark.parametrize("deinterlace", ["off", "frame"])
+def test_another_size(tmp_path: Path, fmt: str, deinterlace: str) -> None:
+    """Later frames are brought to the first one's size, and the report says when it began."""
+    parts = [
+        make_clip(
+            tmp_path / f"{width}.ts", frames=10, width=width, height=height, pix_fmt=fmt, audio=False
+        ).read_bytes()
+        for width, height in ((64, 48), (128, 96))
+    ]
+    frames, reader = taken(joined(tmp_path / "in.ts", *parts), deinterlace=deinterlace)
+    assert len(frames) == 20
+    assert reader.notes["frames of another size than 64x48 were scaled to it"] == 10
+    assert any("at 0.400" in line for line in reader.notes.lines())
+    # the pattern is made in pixels, so at double size its steps are half as steep
+    step = np.diff(frames[12][1][0][20, 2:12].astype(int)).mean()
+    assert abs(step - 2 * np.diff(frames[2][1][0][20, 2:12].astype(int)).mean()) < 2 << (2 if "10" in fmt else 0)
+
+
+@pytest.mark.parametrize(
+    ("fmts", "levels"),
+    [
+        (("yuv420p", "yuv444p"), (200, 200)),
+        (("yuv420p", "yuv420p10le"), (200, 800)),
+        (("yuv420p10le", "yuv422p"), (800, 200)),
+        (("yuv420p", "gray"), (200, 200)),
+        (("gray", "yuv420p"), (200, 200)),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value[0], str) else "",
+)
+def test_another_format(tmp_path: Path, fmts: tuple[str, str], levels: tuple[int, int]) -> None:
+    """Flat patches keep their values: neither range nor matrix is changed on the way."""
+    parts = []
+    for fmt, level in zip(fmts, levels, strict=True):
+        layout = layout_of(fmt, **HD)
+        values = [level, level // 2, level // 4][: len(layout.shapes)]
+        planes = [np.full(shape, value, layout.dtype) for shape, value in zip(layout.shapes, values, strict=True)]
+        path = write(tmp_path / f"{fmt}.ts", [planes] * 6, fmt, codec="libx264", options={"qp": "0"})
+        parts.append(path.read_bytes())
+    frames, reader = taken(joined(tmp_path / "in.ts", *parts))
+    assert len(frames) == 12
+    first = [int(plane[10, 10]) for plane in frames[0][1]]
+    last = [int(plane[10, 10]) for plane in frames[-1][1]]
+    assert first[0] == last[0] == levels[0]
+    assert first[1:] == last[1:] or last[1:] == [128, 128]
+    assert reader.notes.lines()[0].startswith("frames of another format than")
+
+
+# Times
+
+
+def test_times_and_durations_are_the_files(tmp_path: Path) -> None:
+    for name, times in (("in.mp4", [-2000, 0, 100, 5000]), ("in.mkv", [0, 90, 9_000_000, 9_003_600])):
+        path = make_clip(tmp_path / name, times=times, time_base=Fraction(1, 90000), audio=False)
+        with av.open(str(path)) as opened:
+            stated = [(frame.pts, frame.duration) for frame in opened.decode(video=0)]
+        frames, reader = taken(path)
+        assert [(frame.pts, frame.duration) for frame, _ in frames] == stated
+        begin = probe(path).start_seconds
+        assert reader.end_seconds == sum(stated[-1]) * reader.time_base - begin
+        assert not reader.notes
+
+
+def test_frames_without_times(tmp_path: Path) -> None:
+    """A bare H.264 stream: frames follow each other at the rate it states."""
+    path = make_clip(tmp_path / "in.h264", frames=10, audio=False)
+    frames, reader = taken(path)
+    seconds = [frame.pts * frame.time_base for frame, _ in frames]
+    assert seconds == [Fraction(index, 25) for index in range(10)]
+    assert reader.notes["frames without a time got one behind their predecessor"] in (0, 10)
+
+
+def test_key_frames(tmp_path: Path) -> None:
+    path = footage(tmp_path / "in.mkv", "progressive", frames=9)
+    keyed = write(
+        tmp_path / "keyed.mkv", [instant(i) for i in range(9)], "yuv420p", codec="libx264", options={"g": "3"}
+    )
+    assert [frame.key for frame, _ in taken(path)[0]] == [True] + [False] * 8
+    assert [frame.key for frame, _ in taken(keyed)[0]] == [True, False, False] * 3
+
+
+# Damage
+
+
+def damaged(tmp_path: Path, name: str) -> Path:
+    data = bytearray(make_clip(tmp_path / name, frames=100, width=192, height=128, audio=False).read_bytes())
+    rng = np.random.default_rng(3)
+    for place in rng.integers(len(data) // 3, 2 * len(data) // 3, 60):
+        data[place] ^= 0xFF
+    return joined(tmp_path / name, bytes(data))
+
+
+@pytest.mark.parametrize("name", ["in.mkv", "in.ts"])
+def test_damage_is_noted_with_its_time(tmp_path: Path, name: str) -> None:
+    path = damaged(tmp_path, name)
+    frames, reader = taken(path)
+    again, _ = taken(path)
+    assert same(frames, again)
+    assert 60 < len(frames) <= 100
+    lines = [line for line in reader.notes.lines() if "damaged" in line]
+    assert lines
+    assert any(" s" in line and " at " in line for line in lines)
+    with pytest.raises(InputError, match=r"in\..*damaged") as error:
+        taken(path, strict=True)
+    assert "\n" not in str(error.value)
+
+
+def test_what_lies_before_the_span_is_not_noted(tmp_path: Path) -> None:
+    _, reader = taken(damaged(tmp_path, "in.mkv"), start=Fraction(18, 5), strict=True)
+    assert not reader.notes
+
+
+def test_unreadable_end(tmp_path: Path) -> None:
+    whole = make_clip(tmp_path / "whole.mp4", frames=100, audio=False)
+    with (
+        av.open(str(whole)) as opened,
+        av.open(str(tmp_path / "in.mp4"), "w", options={"movflags": "faststart"}) as output,
+    ):
+        copy = output.add_stream_from_template(opened.streams.video[0], opaque=True)
+        for packet in opened.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                output.mux(packet)
+    data = (tmp_path / "in.mp4").read_bytes()
+    path = joined(tmp_path / "cut.mp4", data[: len(data) * 2 // 3])
+    frames, reader = taken(path)
+    assert 0 < len(frames) < 100
+    assert any("cannot be read to its end" in line for line in reader.notes.lines())
+    with pytest.raises(InputError, match=r"cut\.mp4.*cannot be read to its end"):
+        taken(path, strict=True)
+
+
+# Colour metadata
+
+
+@pytest.mark.parametrize(
+    ("codec", "place", "stated", "siting"),
+    [("libx264", 1, "center", "center"), ("libx265", 2, "topleft", "topleft"), ("libx264", 0, "left", "left")],
+)
+def test_stated_chroma_siting(tmp_path: Path, codec: str, place: int, stated: str, siting: str) -> None:
+    options = {
+        "libx264": {"x264-params": f"chromaloc={place}"},
+        "libx265": {"x265-params": f"chromaloc={place}:log-level=error"},
+    }
+    video = probe(write(tmp_path / "in.mkv", [instant(0)], "yuv420p", codec=codec, options=options[codec])).video
+    assert (video.siting_stated, video.layout.siting) == (stated, siting)
+
+
+def test_unstated_chroma_siting(tmp_path: Path) -> None:
+    video = probe(write(tmp_path / "in.mkv", [instant(0)], "yuv420p", codec="ffv1")).video
+    assert (video.siting_stated, video.layout.siting) == (None, "left")
+
+
+MASTERING = (
+    "hdr10=1:master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400"
+)
+PRIMARIES = tuple(
+    (Fraction(x, 50000), Fraction(y, 50000)) for x, y in ((34000, 16000), (13250, 34500), (7500, 3000), (15635, 16450))
+)
+
+
+def test_hdr_metadata(tmp_path: Path) -> None:
+    options = {"x265-params": f"{MASTERING}:log-level=error"}
+    planes = [plane.astype(np.uint16) * 4 for plane in instant(0)]
+    hdr = probe(write(tmp_path / "in.mp4", [planes], "yuv420p10le", codec="libx265", options=options)).video.hdr
+    assert hdr is not None
+    assert hdr.primaries == PRIMARIES
+    assert hdr.luminance == (Fraction(50, 10000), Fraction(1000))
+    assert (hdr.max_cll, hdr.max_fall) == (1000, 400)
+    assert probe(make_clip(tmp_path / "plain.mp4")).video.hdr is None
+
+
+def test_hdr_metadata_of_the_container(tmp_path: Path) -> None:
+    """Matroska states it in the track's header, where the codec cannot."""
+    path = write(tmp_path / "in.mkv", [[plane.astype(np.uint16) for plane in instant(0)]], "yuv420p10le")
+    light = b"\x55\xbc\x82" + struct.pack(">H", 1000) + b"\x55\xbd\x82" + struct.pack(">H", 400)
+    values = [0.68, 0.32, 0.265, 0.69, 0.15, 0.06, 0.3127, 0.329, 1000.0, 0.005]
+    inside = b"".join(
+        bytes([0x55, 0xD1 + index, 0x88]) + struct.pack(">d", value) for index, value in enumerate(values)
+    )
+    colour = light + b"\x55\xd0" + bytes([0x80 | len(inside)]) + inside
+    path.write_bytes(_with_colour(path.read_bytes(), colour))
+    hdr = probe(path).video.hdr
+    assert hdr is not None
+    assert (hdr.max_cll, hdr.max_fall) == (1000, 400)
+    assert hdr.primaries is not None
+    assert [float(number) for pair in hdr.primaries for number in pair] == pytest.approx(values[:8], abs=1e-5)
+    assert hdr.luminance is not None
+    assert [float(number) for number in hdr.luminance] == pytest.approx([0.005, 1000])
+
+
+def _with_colour(data: bytes, content: bytes) -> bytes:
+    """A Matroska file, written without sizes above its tracks, with a Colour element of its own in the first track."""
+
+    def element(name: bytes, begin: int) -> tuple[int, int]:
+        """(where its size begins, where its content begins) of the first element of that name."""
+        place = data.index(name, begin) + len(name)
+        return place, place + 9 - data[place].bit_length()
+
+    def size(length: int) -> bytes:
+        return (length | 1 << 56).to_bytes(8, "big")
+
+    segment_size, segment = element(b"\x18\x53\x80\x67", 0)
+    tracks_size, tracks = element(b"\x16\x54\xae\x6b", segment)
+    tracks_end = tracks + (int.from_bytes(data[tracks_size:tracks], "big") & ((1 << 7 * (tracks - tracks_size)) - 1))
+    entry_size, entry = element(b"\xae", tracks)
+    entry_end = entry + (int.from_bytes(data[entry_size:entry], "big") & ((1 << 7 * (entry - entry_size)) - 1))
+    video_size, video = element(b"\xe0", entry)
+    video_end = video + (int.from_bytes(data[video_size:video], "big") & ((1 << 7 * (video - video_size)) - 1))
+    old = data[video:video_end]
+    if b"\x55\xb0" in old:
+        old = old[: old.index(b"\x55\xb0")]
+    colour = b"\x55\xb0" + size(len(content)) + content
+    new_video = b"\xe0" + size(len(old) + len(colour)) + old + colour
+    new_entry = data[entry : video_size - 1] + new_video + data[video_end:entry_end]
+    new_tracks = b"\xae" + size(len(new_entry)) + new_entry + data[entry_end:tracks_end]
+    unknown = b"\x01" + b"\xff" * 7
+    cluster = data.index(b"\x1f\x43\xb6\x75", tracks_end)
+    info = data[data.index(b"\x15\x49\xa9\x66", segment) : data.index(b"\x16\x54\xae\x6b", segment)]
+    head = data[:segment_size] + unknown + info
+    return head + b"\x16\x54\xae\x6b" + size(len(new_tracks)) + new_tracks + data[cluster:]
+
+
+def test_dynamic_hdr_is_named(shared: Path) -> None:
+    video = probe(shared / "clips/hdr10_hevc_10bit_vfr_1080p.mp4").video
+    assert video.dynamic_hdr == ("HDR10+",)
+    assert video.hdr is not None
+    assert video.hdr.max_cll == 1000
