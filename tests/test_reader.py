@@ -14,8 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.conftest import make_clip
+from vidsr.color import BT709, RGB, ColorTags
 from vidsr.errors import InputError
-from vidsr.frame import Frame
+from vidsr.filters import chroma_offsets
+from vidsr.frame import Frame, Siting
+from vidsr.media.convert import Converter
 from vidsr.media.pixel import closest, layout_of, pixel_format, planes_of
 from vidsr.media.source import SourceInfo, VideoReader, probe
 
@@ -68,12 +71,12 @@ def write(
         for index, planes in enumerate(pictures):
             frame = av.VideoFrame(width, height, fmt)
             for place, plane in zip(frame.planes, planes, strict=True):
-                rows: Any = np.frombuffer(place, np.uint8).reshape(-1, place.line_size)
-                given = np.ascontiguousarray(plane)
+                whole: Any = np.frombuffer(place, np.uint8)
+                given = np.ascontiguousarray(plane).view(np.uint8)
                 if given.ndim == 1:
-                    rows[:] = np.resize(given.view(np.uint8), rows.shape)
+                    whole[:] = np.resize(given, whole.shape)
                 else:
-                    rows[:, : given.shape[1] * given.itemsize] = given.view(np.uint8)
+                    whole.reshape(-1, place.line_size)[:, : given.shape[1]] = given
             frame.pts, frame.time_base = times[index] if times else index, time_base
             output.mux(track.encode(frame))
         output.mux(track.encode(None))
@@ -202,11 +205,12 @@ def test_no_frame_is_lost_by_deinterlacing(tmp_path: Path, frames: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "fmt", ["yuv411p", "yuv422p10le", "yuv440p12le", "gray10le", "gray12le", "gbrp", "gbrp12le", "gbrap10le", "yuva444p12le", "bgra"]
-)  # fmt: skip
+    "fmt",
+    ["yuv411p", "yuv422p10le", "yuv440p12le", "gray10le", "gbrp", "gbrp12le", "gbrap10le", "yuva444p12le", "bgra"],
+)
 def test_flat_colours_survive_deinterlacing(tmp_path: Path, fmt: str) -> None:
     """Formats that the filter does not take as they are included."""
-    codec = "rawvideo" if fmt in ("bgra", "yuv440p12le") else "ffv1"
+    codec = "rawvideo" if fmt in ("bgra", "gbrp", "yuv440p12le") else "ffv1"
     planes = [np.array([40, 80, 120, 160], np.uint8)]
     if fmt != "bgra":
         layout = layout_of(fmt, **HD)
@@ -347,7 +351,7 @@ def test_alpha(tmp_path: Path, codec: str, fmt: str, name: str, expected: str) -
         track: Any = output.add_stream(codec, rate=25)
         track.width, track.height, track.pix_fmt = 64, 48, fmt
         if codec.startswith("libvpx"):
-            track.options = {"auto-alt-ref": "0", "crf": "4", "b": "2M"}
+            track.codec_context.options = {"auto-alt-ref": "0", "crf": "4", "b": "2M"}
             track.metadata["alpha_mode"] = "1"
         for index in range(5):
             picture = frame.reformat(format=fmt)
@@ -359,7 +363,6 @@ def test_alpha(tmp_path: Path, codec: str, fmt: str, name: str, expected: str) -
     assert pixel_format(info.video.layout) == expected
     frames, _ = taken(info)
     assert len(frames) == 5
-    assert frames[0][0].key
     alpha = frames[-1][1][-1] / (2**info.video.layout.bits - 1) * 255
     assert np.abs(alpha - ramp).mean() < 3
     planes = frames[0][1][:3]
@@ -395,46 +398,114 @@ def test_another_size(tmp_path: Path, fmt: str, deinterlace: str) -> None:
     """Later frames are brought to the first one's size, and the report says when it began."""
     parts = [
         make_clip(
-            tmp_path / f"{width}.ts", frames=10, width=width, height=height, pix_fmt=fmt, audio=False
+            tmp_path / f"{width}.ts", frames=30, width=width, height=height, pix_fmt=fmt, audio=False
         ).read_bytes()
         for width, height in ((64, 48), (128, 96))
     ]
     frames, reader = taken(joined(tmp_path / "in.ts", *parts), deinterlace=deinterlace)
-    assert len(frames) == 20
-    assert reader.notes["frames of another size than 64x48 were scaled to it"] == 10
-    assert any("at 0.400" in line for line in reader.notes.lines())
+    assert len(frames) == 60
+    assert reader.notes["frames of another size than 64x48 were scaled to it"] == 30
+    assert any("were scaled to it at 1.200" in line for line in reader.notes.lines())
     # the pattern is made in pixels, so at double size its steps are half as steep
-    step = np.diff(frames[12][1][0][20, 2:12].astype(int)).mean()
+    step = np.diff(frames[32][1][0][20, 2:12].astype(int)).mean()
     assert abs(step - 2 * np.diff(frames[2][1][0][20, 2:12].astype(int)).mean()) < 2 << (2 if "10" in fmt else 0)
 
 
 @pytest.mark.parametrize(
-    ("fmts", "levels"),
-    [
-        (("yuv420p", "yuv444p"), (200, 200)),
-        (("yuv420p", "yuv420p10le"), (200, 800)),
-        (("yuv420p10le", "yuv422p"), (800, 200)),
-        (("yuv420p", "gray"), (200, 200)),
-        (("gray", "yuv420p"), (200, 200)),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value[0], str) else "",
+    ("fmts", "level"),
+    [(("yuv420p", "yuv444p"), 200), (("yuv420p", "yuv420p10le"), 800), (("yuv420p10le", "yuv422p"), 200)],
+    ids=["chroma", "deeper", "shallower"],
 )
-def test_another_format(tmp_path: Path, fmts: tuple[str, str], levels: tuple[int, int]) -> None:
-    """Flat patches keep their values: neither range nor matrix is changed on the way."""
+def test_another_format(tmp_path: Path, fmts: tuple[str, str], level: int) -> None:
+    """Flat patches keep their values, and the report says when it began."""
     parts = []
-    for fmt, level in zip(fmts, levels, strict=True):
+    for fmt, own in zip(fmts, (level if fmts[1] != "yuv422p" else 800, level), strict=True):
         layout = layout_of(fmt, **HD)
-        values = [level, level // 2, level // 4][: len(layout.shapes)]
-        planes = [np.full(shape, value, layout.dtype) for shape, value in zip(layout.shapes, values, strict=True)]
-        path = write(tmp_path / f"{fmt}.ts", [planes] * 6, fmt, codec="libx264", options={"qp": "0"})
+        own = 200 << layout.bits - 8
+        planes = [
+            np.full(shape, own // share, layout.dtype) for shape, share in zip(layout.shapes, (1, 2, 4), strict=True)
+        ]
+        path = write(tmp_path / f"{fmt}.ts", [planes] * 30, fmt, codec="libx264", options={"qp": "0"})
         parts.append(path.read_bytes())
     frames, reader = taken(joined(tmp_path / "in.ts", *parts))
-    assert len(frames) == 12
-    first = [int(plane[10, 10]) for plane in frames[0][1]]
-    last = [int(plane[10, 10]) for plane in frames[-1][1]]
-    assert first[0] == last[0] == levels[0]
-    assert first[1:] == last[1:] or last[1:] == [128, 128]
-    assert reader.notes.lines()[0].startswith("frames of another format than")
+    assert len(frames) == 60
+    assert [int(plane[9, 9]) for plane in frames[0][1]] == [int(plane[9, 9]) for plane in frames[-1][1]]
+    assert any(f"another format than {fmts[0]} were converted at 1.200" in line for line in reader.notes.lines())
+
+
+LIMITED, FULL = ColorTags(matrix=BT709, full_range=False), ColorTags(matrix=BT709, full_range=True)
+RGB_TAGS = ColorTags(matrix=RGB, full_range=True)
+KEPT: list[tuple[str, ColorTags, list[int], str, ColorTags, list[int]]] = [
+    ("yuv420p", LIMITED, [200, 100, 60], "yuv444p10le", LIMITED, [800, 400, 240]),
+    ("yuv420p", LIMITED, [10, 5, 250], "yuv422p", LIMITED, [10, 5, 250]),
+    ("yuv420p", FULL, [200, 100, 60], "yuv444p", LIMITED, [200, 100, 60]),
+    ("yuvj420p", FULL, [250, 100, 60], "yuv420p", FULL, [250, 100, 60]),
+    ("yuv420p10le", LIMITED, [800, 400, 240], "yuv420p", LIMITED, [200, 100, 60]),
+    ("gray", LIMITED, [200], "yuv420p", LIMITED, [200, 128, 128]),
+    ("yuv420p", LIMITED, [200, 100, 60], "gray", LIMITED, [200]),
+    ("yuva420p", LIMITED, [200, 100, 60, 7], "yuva444p", LIMITED, [200, 100, 60, 7]),
+    ("yuv420p", LIMITED, [200, 100, 60], "yuva420p", LIMITED, [200, 100, 60, 255]),
+    # white and grey mean the same in both families
+    ("yuv420p", LIMITED, [235, 128, 128], "gbrp", RGB_TAGS, [255, 255, 255]),
+    ("yuv420p", FULL, [100, 128, 128], "gbrp", RGB_TAGS, [100, 100, 100]),
+    ("gbrp", RGB_TAGS, [255, 255, 255], "yuv420p", LIMITED, [235, 128, 128]),
+    ("gbrp", RGB_TAGS, [255, 255, 255], "yuv420p", FULL, [255, 128, 128]),
+    ("gbrp", RGB_TAGS, [0, 0, 255], "yuv444p", LIMITED, [63, 102, 240]),  # BT.709 red
+    ("yuv444p", LIMITED, [63, 102, 240], "gbrp", RGB_TAGS, [0, 0, 255]),
+]
+
+
+@pytest.mark.parametrize("size", [(64, 48), (32, 96)], ids=["same size", "other size"])
+@pytest.mark.parametrize(
+    ("fmt", "tags", "values", "wanted", "promised", "expected"), KEPT, ids=[f"{row[0]}-{row[3]}" for row in KEPT]
+)
+def test_range_and_matrix_are_kept(
+    fmt: str, tags: ColorTags, values: list[int], wanted: str, promised: ColorTags, expected: list[int],
+    size: tuple[int, int],
+) -> None:  # fmt: skip
+    picture = av.VideoFrame(*size, fmt)
+    for plane, value in zip(planes_of(picture), values, strict=True):
+        plane[:] = value
+    picture.time_base = Fraction(1, 25)
+    converted, found = Converter(layout_of(wanted, **HD), promised, interlaced=False)(picture, tags)
+    for plane, value in zip(planes_of(converted), expected, strict=True):
+        assert np.abs(plane.astype(int) - value).max() <= (1 if "gbrp" in (fmt, wanted) else 0)
+    changed = (fmt == "gbrp") != (wanted == "gbrp")
+    assert (found.matrix, found.full_range) == (
+        (promised.matrix, promised.full_range) if changed else (tags.matrix, tags.full_range)
+    )
+
+
+@pytest.mark.parametrize("siting", ["left", "center", "topleft"])
+def test_chroma_stays_in_place_when_scaled(siting: Siting) -> None:
+    """A ramp of chroma lies where the same ramp of luma does, by the siting, before and after."""
+    down, right = chroma_offsets((2, 2), siting)
+    picture = av.VideoFrame(128, 96, "yuv420p")
+    luma, across, along = planes_of(picture)
+    luma[:] = np.arange(128)
+    across[:] = 40 + np.round(2 * np.arange(64) + right)
+    along[:] = 40 + np.round(2 * np.arange(48) + down)[:, None]
+    picture.time_base = Fraction(1, 25)
+    layout = layout_of("yuv420p", height=48, width=64, siting=siting)
+    small, _ = Converter(layout, LIMITED, interlaced=False)(picture, LIMITED)
+    luma, across, along = (plane.astype(float) for plane in planes_of(small))
+    # pixel x of the small picture lies at 2x + 0.5 of the large one
+    places = 2 * np.arange(64) + 0.5
+    assert np.abs(luma[20, 8:-8] - places[8:-8]).max() <= 1
+    assert abs(np.mean(across[12, 8:-8] - 40 - (2 * (2 * np.arange(32) + right) + 0.5)[8:-8])) <= 0.3
+    assert abs(np.mean(along[6:-6, 12] - 40 - (2 * (2 * np.arange(24) + down) + 0.5)[6:-6])) <= 0.3
+
+
+def test_fields_are_scaled_each_for_itself() -> None:
+    """A woven frame that is not deinterlaced keeps two different fields apart."""
+    picture = av.VideoFrame(64, 96, "gray")
+    planes_of(picture)[0][0::2] = 200
+    planes_of(picture)[0][1::2] = 40
+    picture.time_base = Fraction(1, 25)
+    small, _ = Converter(layout_of("gray", **HD), FULL, interlaced=True)(picture, FULL)
+    (plane,) = planes_of(small)
+    assert (plane[0::2] == 200).all()
+    assert (plane[1::2] == 40).all()
 
 
 # Times
@@ -474,8 +545,11 @@ def test_key_frames(tmp_path: Path) -> None:
 
 
 def damaged(tmp_path: Path, name: str) -> Path:
-    data = bytearray(make_clip(tmp_path / name, frames=100, width=192, height=128, audio=False).read_bytes())
+    """A hundred frames, a key frame every ten, with flipped bytes in the middle third."""
     rng = np.random.default_rng(3)
+    noise = rng.integers(0, 30, (100, 48, 64)).astype(np.uint8)
+    pictures = ([instant(i)[0] + noise[i], *instant(i)[1:]] for i in range(100))
+    data = bytearray(write(tmp_path / name, pictures, "yuv420p", codec="libx264", options={"g": "10"}).read_bytes())
     for place in rng.integers(len(data) // 3, 2 * len(data) // 3, 60):
         data[place] ^= 0xFF
     return joined(tmp_path / name, bytes(data))
@@ -502,20 +576,18 @@ def test_what_lies_before_the_span_is_not_noted(tmp_path: Path) -> None:
 
 
 def test_unreadable_end(tmp_path: Path) -> None:
-    whole = make_clip(tmp_path / "whole.mp4", frames=100, audio=False)
-    with (
-        av.open(str(whole)) as opened,
-        av.open(str(tmp_path / "in.mp4"), "w", options={"movflags": "faststart"}) as output,
-    ):
-        copy = output.add_stream_from_template(opened.streams.video[0], opaque=True)
-        for packet in opened.demux(video=0):
-            if packet.size:
-                packet.stream = copy
-                output.mux(packet)
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    with av.open(str(make_clip(tmp_path / "whole.mp4", frames=300, audio=False))) as opened:
+        with av.open(str(tmp_path / "in.mp4"), "w", container_options=options) as output:
+            copy = output.add_stream_from_template(opened.streams.video[0], opaque=True)
+            for packet in opened.demux(video=0):
+                if packet.size:
+                    packet.stream = copy
+                    output.mux(packet)
     data = (tmp_path / "in.mp4").read_bytes()
     path = joined(tmp_path / "cut.mp4", data[: len(data) * 2 // 3])
     frames, reader = taken(path)
-    assert 0 < len(frames) < 100
+    assert 0 < len(frames) < 300
     assert any("cannot be read to its end" in line for line in reader.notes.lines())
     with pytest.raises(InputError, match=r"cut\.mp4.*cannot be read to its end"):
         taken(path, strict=True)
@@ -553,7 +625,7 @@ PRIMARIES = tuple(
 def test_hdr_metadata(tmp_path: Path) -> None:
     options = {"x265-params": f"{MASTERING}:log-level=error"}
     planes = [plane.astype(np.uint16) * 4 for plane in instant(0)]
-    hdr = probe(write(tmp_path / "in.mp4", [planes], "yuv420p10le", codec="libx265", options=options)).video.hdr
+    hdr = probe(write(tmp_path / "in.mp4", [planes] * 6, "yuv420p10le", codec="libx265", options=options)).video.hdr
     assert hdr is not None
     assert hdr.primaries == PRIMARIES
     assert hdr.luminance == (Fraction(50, 10000), Fraction(1000))
@@ -580,36 +652,36 @@ def test_hdr_metadata_of_the_container(tmp_path: Path) -> None:
     assert [float(number) for number in hdr.luminance] == pytest.approx([0.005, 1000])
 
 
-def _with_colour(data: bytes, content: bytes) -> bytes:
-    """A Matroska file, written without sizes above its tracks, with a Colour element of its own in the first track."""
+def _children(data: bytes) -> list[tuple[bytes, bytes]]:
+    """(id, content) of the EBML elements in `data`."""
+    found, place = [], 0
+    while place < len(data):
+        size_at = place + 9 - data[place].bit_length()
+        begin = size_at + 9 - data[size_at].bit_length()
+        length = int.from_bytes(data[size_at:begin], "big") & ((1 << 7 * (begin - size_at)) - 1)
+        found.append((data[place:size_at], data[begin : begin + length]))
+        place = begin + length
+    return found
 
-    def element(name: bytes, begin: int) -> tuple[int, int]:
-        """(where its size begins, where its content begins) of the first element of that name."""
-        place = data.index(name, begin) + len(name)
-        return place, place + 9 - data[place].bit_length()
 
-    def size(length: int) -> bytes:
-        return (length | 1 << 56).to_bytes(8, "big")
+def _element(name: bytes, content: bytes) -> bytes:
+    return name + (len(content) | 1 << 56).to_bytes(8, "big") + content
 
-    segment_size, segment = element(b"\x18\x53\x80\x67", 0)
-    tracks_size, tracks = element(b"\x16\x54\xae\x6b", segment)
-    tracks_end = tracks + (int.from_bytes(data[tracks_size:tracks], "big") & ((1 << 7 * (tracks - tracks_size)) - 1))
-    entry_size, entry = element(b"\xae", tracks)
-    entry_end = entry + (int.from_bytes(data[entry_size:entry], "big") & ((1 << 7 * (entry - entry_size)) - 1))
-    video_size, video = element(b"\xe0", entry)
-    video_end = video + (int.from_bytes(data[video_size:video], "big") & ((1 << 7 * (video - video_size)) - 1))
-    old = data[video:video_end]
-    if b"\x55\xb0" in old:
-        old = old[: old.index(b"\x55\xb0")]
-    colour = b"\x55\xb0" + size(len(content)) + content
-    new_video = b"\xe0" + size(len(old) + len(colour)) + old + colour
-    new_entry = data[entry : video_size - 1] + new_video + data[video_end:entry_end]
-    new_tracks = b"\xae" + size(len(new_entry)) + new_entry + data[entry_end:tracks_end]
-    unknown = b"\x01" + b"\xff" * 7
-    cluster = data.index(b"\x1f\x43\xb6\x75", tracks_end)
-    info = data[data.index(b"\x15\x49\xa9\x66", segment) : data.index(b"\x16\x54\xae\x6b", segment)]
-    head = data[:segment_size] + unknown + info
-    return head + b"\x16\x54\xae\x6b" + size(len(new_tracks)) + new_tracks + data[cluster:]
+
+def _with_colour(data: bytes, colour: bytes) -> bytes:
+    """A Matroska file with other content of the Colour element in its only track."""
+    parents = [b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"]
+    places_of_clusters = {b"\x11\x4d\x9b\x74", b"\x1c\x53\xbb\x6b"}
+
+    def rebuilt(content: bytes, level: int) -> bytes:
+        parts = [entry for entry in _children(content) if entry[0] not in {*places_of_clusters, b"\x55\xb0", b"\xbf"}]
+        made = b"".join(
+            _element(name, rebuilt(inside, level + 1) if parents[level : level + 1] == [name] else inside)
+            for name, inside in parts
+        )
+        return made + (_element(b"\x55\xb0", colour) if level == len(parents) else b"")
+
+    return rebuilt(data, 0)
 
 
 def test_dynamic_hdr_is_named(shared: Path) -> None:

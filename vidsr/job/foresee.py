@@ -49,7 +49,7 @@ def _tracks(tracks: Sequence[TrackPlan]) -> Iterator[Foreseen]:
         if plan.lost:
             yield Foreseen(text=f"{plan.track} is left out: {plan.reason}", loss=True)
         elif plan.how == "convert":
-            yield Foreseen(text=plan.reason, loss=False)
+            yield Foreseen(text=plan.reason, loss=plan.reduced)
         for what in plan.loses:
             yield Foreseen(text=f"{plan.track} loses its {what}", loss=True)
 
@@ -107,9 +107,9 @@ def _lost_light(source: SourceInfo, encoder: EncoderSettings, container: Contain
 
 
 def _times(source: SourceInfo, tracks: Sequence[TrackPlan], container: Container) -> Iterator[Foreseen]:
-    # Opus has its priming stated beside the times in Matroska, others have not.
-    begins = [plan.first_seconds for plan in tracks if plan.first_seconds is not None and plan.track.codec != "opus"]
-    begin = min(begins, default=Fraction(0))
+    # Opus has its priming stated beside the times in Matroska, and so has what we encode; others have not.
+    copied = [plan for plan in tracks if plan.how == "copy" and plan.track.codec != "opus"]
+    begin = min((plan.first_seconds for plan in copied if plan.first_seconds is not None), default=Fraction(0))
     if begin < 0 and container.format in ("matroska", "webm"):
         text = f"{container.format} keeps no times before zero: everything begins {float(-begin):.3f} s later, in step"
         yield Foreseen(text=text, loss=False)

@@ -106,10 +106,10 @@ CONTAINERS = {
 class TrackPlan:
     """What becomes of one track besides the video.
 
-    how: "regenerate" for what the output makes anew from chapters or tags; None for what is left out. chosen: False
-    where the user did not want it. reason: why it is left out, or a sentence that says what it is converted to.
-    target: what it is converted to. first_seconds: time of its first packet, None if unknown. loses: what of its
-    tags and marks the container does not keep.
+    how: "regenerate" for what is made of chapters and tags, if the container keeps those; None for what is left out.
+    chosen: False where the user did not want it. reason: why it is left out, or a sentence that says what it is
+    converted to. target: what it is converted to. first_seconds: time of its first packet, None if unknown. loses:
+    what of its tags and marks the container does not keep.
     """
 
     track: TrackInfo
@@ -124,6 +124,13 @@ class TrackPlan:
     def lost(self) -> bool:
         """Whether the output misses something that the user wanted."""
         return self.chosen and self.how is None
+
+    @property
+    def reduced(self) -> bool:
+        """Whether the track is converted to something that holds less."""
+        if isinstance(self.target, AudioTarget):
+            return not self.target.lossless
+        return isinstance(self.target, SubtitleTarget) and bool(self.target.kept)
 
 
 def container_of(path: Path) -> Container:
@@ -154,10 +161,8 @@ def _plan(path: Path, opened: Any, track: TrackInfo, packets: list[Any], contain
     if container.format == "matroska" and track.cover:
         reason = "" if packets else "the picture is empty"
         return TrackPlan(track=track, how="attach" if packets else None, reason=reason)
-    if track.kind == "data" and "timecode" in opened.streams[track.index].metadata:
-        reason = "" if container.timecode else f"{container.format} holds no timecode"
-        return TrackPlan(track=track, how="regenerate" if container.timecode else None, reason=reason)
-    if _repeats_chapters(path, opened, track):
+    timecode = track.kind == "data" and "timecode" in opened.streams[track.index].metadata  # the video's, once more
+    if timecode or _repeats_chapters(path, opened, track):
         return TrackPlan(track=track, how="regenerate")
     if track.codec in TEXT_CODECS and not container.subtitles:
         return TrackPlan(track=track, how=None, reason=f"{container.format} holds no subtitles as text")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +45,19 @@ def open_input(path: Path) -> av.container.InputContainer:
         raise InputError(f"{path} is not a video file, or it is damaged from the start on") from error
     except PermissionError as error:
         raise InputError(f"{path}: not allowed to read it") from error
-    except (OSError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+
+
+class _DamageError(Exception):
+    """The data are damaged here; never leaves this module."""
 
 
 class Decoder:
     """A file opened at one video track, in presentation order. Belongs to one thread.
+
+    What FFmpeg's frame threads make of damaged data differs from run to run. So they work only as long as there is no
+    damage; from the first on everything is decoded without, and the same file gives the same frames always.
 
     decoder: FFmpeg's name for another decoder than the usual one. threads: with FFmpeg's own threads.
     on_error: told what is damaged and where, in units of the track's time base if that is known.
@@ -63,13 +72,21 @@ class Decoder:
         threads: bool = True,
         on_error: Callable[[Exception, int | None], None] = lambda error, time: None,
     ) -> None:
-        self._name, self._on_error = decoder, on_error
-        self.container = open_input(path)
-        stream: Any = self.container.streams[index]
+        self._path, self._index, self._name, self._on_error = path, index, decoder, on_error
+        self._position: int | None = None
+        self._open(threads)
+
+    def _open(self, threads: bool) -> None:
+        self._threads = threads
+        self.container = open_input(self._path)
+        stream: Any = self.container.streams[self._index]
         self.stream: av.VideoStream = stream
-        if not threads:
-            self.stream.codec_context.thread_count = 1
+        context = self.stream.codec_context
         self.stream.thread_type = "AUTO" if threads else "SLICE"
+        if threads:
+            context.options = {"err_detect": "explode"}
+        else:
+            context.thread_count = 1
 
     def seek(self, time: int) -> bool:
         """To a key frame before `time`, in units of the track's time base; False where the file cannot."""
@@ -77,18 +94,66 @@ class Decoder:
             self.container.seek(time, stream=self.stream, backward=True)
         except (av.error.FFmpegError, OSError):
             return False
+        self._position = time
         return True
 
-    def frames(self, *, packets: int | None = None) -> Iterator[Decoded]:
-        """From where the file stands on, to its end; damaged packets are reported and passed over.
+    def frames(self) -> Iterator[Decoded]:
+        """From where the file stands on, to its end; damaged packets are reported and passed over."""
+        count = 0
+        keys: deque[tuple[int, int]] = deque(maxlen=3)
+        try:
+            for decoded in self._decoded(self.container.demux(self.stream)):
+                if self._threads and decoded.picture.is_corrupt:
+                    raise _DamageError
+                if decoded.key and decoded.picture.pts is not None:
+                    keys.append((count, decoded.picture.pts))
+                yield decoded
+                count += 1
+        except _DamageError:
+            yield from self._without_threads(count, keys)
 
-        packets: how many packets, of any track, to look at at most.
+    def first_frames(self, packets: int) -> Iterator[Decoded]:
+        """Those among the next `packets` of any track."""
+        mine = (
+            packet
+            for packet, _ in zip(self.container.demux(), range(packets), strict=False)
+            if packet.stream_index == self._index
+        )
+        return self._decoded(mine)
+
+    def close(self) -> None:
+        self.container.close()
+
+    def _without_threads(self, count: int, keys: Sequence[tuple[int, int]]) -> Iterator[Decoded]:
+        """Opens the file again and goes on behind the first `count` frames.
+
+        keys: number and time of the last key frames. It begins at the third last one: open groups of pictures need
+        the one before their own.
         """
+        self.container.close()
+        self._open(threads=False)
+        if len(keys) == 3:
+            number, time = keys[0]
+            report, self._on_error = self._on_error, lambda error, time: None
+            begin = self._position
+            frames = self._decoded(self.container.demux(self.stream)) if self.seek(time) else iter(())
+            landed = next((entry for entry in frames if entry.picture.pts is None or entry.picture.pts >= time), None)
+            self._on_error, self._position = report, begin
+            if landed is not None and landed.picture.pts == time:
+                yield from islice(chain([landed], frames), count - number, None)
+                return
+            self.container.close()
+            self._open(threads=False)
+        if self._position is not None:
+            self.seek(self._position)
+        yield from islice(self._decoded(self.container.demux(self.stream)), count, None)
+
+    def _decoded(self, packets: Iterator[Any]) -> Iterator[Decoded]:
+        """Raises _DamageError if threads are at work, else reports what is damaged."""
         context = self._context()
-        demuxed = self.container.demux(self.stream) if packets is None else self._first(packets)
         while True:
             try:
-                packet = next(demuxed, None)
+                packet = next(packets, None)
             except (av.error.FFmpegError, OSError) as error:
                 # What follows cannot be read; the decoder may still hold frames.
                 self._on_error(InputError(f"the input cannot be read to its end ({_reason(error)})"), None)
@@ -98,6 +163,8 @@ class Decoder:
             except av.error.EOFError:
                 return
             except av.error.FFmpegError as error:
+                if self._threads:
+                    raise _DamageError from error
                 self._on_error(error, None if packet is None else packet.pts if packet.pts is not None else packet.dts)
                 decoded = []
             for picture in decoded:
@@ -107,23 +174,15 @@ class Decoder:
             if packet is None or not packet.size:
                 return
 
-    def close(self) -> None:
-        self.container.close()
-
     def _context(self) -> Any:
         """The decoder, with nothing in it of what was decoded before."""
+        own = self.stream.codec_context
         if self._name is None:
-            return self.stream.codec_context
+            return own
         context = av.CodecContext.create(self._name, "r")
-        context.extradata = self.stream.codec_context.extradata
-        context.thread_count = self.stream.codec_context.thread_count
+        context.extradata = own.extradata
+        context.thread_count = own.thread_count
         return context
-
-    def _first(self, count: int) -> Iterator[Any]:
-        packets = self.container.demux()
-        for packet, _ in zip(packets, range(count), strict=False):
-            if packet.stream_index == self.stream.index:
-                yield packet
 
 
 def _reason(error: Exception) -> str:

@@ -75,7 +75,7 @@ def _look(decoder: Decoder, frames: int, span: tuple[Fraction, Fraction | None])
 def _look_here(decoder: Decoder, frames: int, looked: Counter[str]) -> None:
     graph = None
     shape = (0, 0, "")
-    for decoded, _ in zip(decoder.frames(packets=_PACKETS), range(frames), strict=False):
+    for decoded, _ in zip(decoder.first_frames(_PACKETS), range(frames), strict=False):
         picture = decoded.picture
         if graph is None:
             shape = (picture.width, picture.height, picture.format.name)

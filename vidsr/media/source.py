@@ -91,7 +91,8 @@ def _first_frame(decoder: Decoder, path: Path) -> av.VideoFrame:
 def _alpha_decoder(path: Path, index: int, stream: av.VideoStream) -> tuple[str, str] | None:
     """(decoder, pixel format) for a track whose alpha only another decoder than the usual one gives."""
     name = _ALPHA_DECODERS.get(stream.codec_context.codec.canonical_name)
-    if name is None or stream.metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
+    stated = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
+    if name is None or not stated or name not in av.codecs_available:
         return None
     decoder = Decoder(path, index, decoder=name, threads=False)
     try:

@@ -22,7 +22,9 @@ _FILLED_SECONDS = 3600
 _MOST_PLANES = 8
 _OTHER_LAYOUTS = ("3.0", "quad")
 """What Opus has where FFmpeg's usual layout is another; used only where the places of channels are unknown."""
-_LOSSLESS = frozenset("alac ape flac mlp mp4als ralf shorten tak truehd tta wavpack wmalossless".split())
+_LOSSLESS = {
+    "alac", "ape", "flac", "mlp", "mp4als", "ralf", "shorten", "tak", "truehd", "tta", "wavpack", "wmalossless",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from vidsr.media.passthrough import Passthrough
 from vidsr.media.segment import JoinedSegments, SegmentInfo
 from vidsr.media.source import file_url
 from vidsr.media.tags import stream_tags
+from vidsr.media.transcode import AudioTarget
 from vidsr.notes import Notes
 
 __all__ = ["join"]
@@ -114,6 +115,7 @@ def _movie_timescale(
     scale = video.time_base.denominator
     for plan in tracks:
         base = passthrough.input.streams[plan.track.index].time_base if plan.how else None
-        common = math.lcm(scale, base.denominator) if base else scale
-        scale = common if common <= _MAX_MOVIE_TIMESCALE else scale
+        for own in (base.denominator if base else 1, plan.target.rate if isinstance(plan.target, AudioTarget) else 1):
+            common = math.lcm(scale, own)
+            scale = common if common <= _MAX_MOVIE_TIMESCALE else scale
     return {"movie_timescale": str(scale * math.ceil(1000 / scale))}

@@ -53,7 +53,9 @@ class Reducer:
             factors = factors[:1] * 2
         sizes = list(zip(layout.shapes, factors, strict=False))
         self._rows = [_weights(layout.height / y, shape[0], grid[0]) for shape, (y, _) in sizes]
-        self._columns = [np.ascontiguousarray(_weights(layout.width / x, shape[1], grid[1]).T) for shape, (_, x) in sizes]
+        self._columns = [
+            np.ascontiguousarray(_weights(layout.width / x, shape[1], grid[1]).T) for shape, (_, x) in sizes
+        ]
         self._affine = lru_cache(maxsize=16)(self._affine_of)
 
     def __call__(self, planes: Sequence[Plane], tags: ColorTags) -> Cells:
@@ -85,9 +87,7 @@ class Reducer:
         height, width = self._reference
         definite = tags.resolved(height=height, width=width, rgb=layout.family == "rgb")
         gray = layout.family == "gray"
-        maps = conversion(
-            definite, definite, source_bits=layout.bits, target_bits=layout.bits, gray_source=gray
-        )
+        maps = conversion(definite, definite, source_bits=layout.bits, target_bits=layout.bits, gray_source=gray)
         affine = _CELLS_FROM_RGB @ maps.rgb_from_codes.astype(np.float64)
         kept: Any = affine[:, [0, 3]] if gray else affine
         return np.asarray(kept, np.float32)
