@@ -36,6 +36,7 @@ from vidsr.verify import Expectation, Verification, verify
 
 __all__ = ["run", "stream"]
 
+_Mode = Literal["new", "resume", "replace"]
 _SLOTS = 4
 _TICK_SECONDS = 0.25
 
@@ -47,7 +48,8 @@ def run(job: Job, *, observer: Observer, stop: Event, cancel: Event) -> Report:
     """
     settings = job.settings
     # Both together go on where possible and replace what lies under the output's name.
-    mode: Literal["new", "resume", "replace"] = "resume" if settings.resume else "replace" if settings.overwrite else "new"
+    replacing: _Mode = "replace" if settings.overwrite else "new"
+    mode: _Mode = "resume" if settings.resume else replacing
     unchanged = Unchanged(job.source.path)
     workspace = Workspace(job.path, _identity(job, unchanged), {"tile": job.engine.tile}, mode)
     try:

@@ -130,7 +130,7 @@ class TrackPlan:
         """Whether the track is converted to something that holds less."""
         if isinstance(self.target, AudioTarget):
             return not self.target.lossless
-        return isinstance(self.target, SubtitleTarget) and bool(self.target.kept)
+        return isinstance(self.target, SubtitleTarget) and bool(self.target.kept) and self.target.codec != "ass"
 
 
 def container_of(path: Path) -> Container:

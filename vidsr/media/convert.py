@@ -40,7 +40,10 @@ class Converter:
         return self._same_size(picture) and self._same_format(picture.format.name)
 
     def __call__(self, picture: av.VideoFrame, tags: ColorTags) -> tuple[av.VideoFrame, ColorTags]:
-        """The picture as promised and its tags; those change only where YUV becomes RGB or the other way round."""
+        """The picture as promised and its tags; those change only where YUV becomes RGB or the other way round.
+
+        It can have more planes than promised behind those.
+        """
         if self.fits(picture):
             return picture, tags
         key = (picture.width, picture.height, picture.format.name, tags)
@@ -84,11 +87,17 @@ class Converter:
                 "scale",
                 f"{layout.width}:{layout.height}:flags={_FLAGS}{self._colour(picture, tags)}{self._places(picture)}",
             ),
-            graph.add("format", self._target),
+            graph.add("format", self._target_of(picture)),
             graph.add("buffersink"),
         ]
         graph.link_nodes(*nodes).configure()
         return graph
+
+    def _target_of(self, picture: av.VideoFrame) -> str:
+        """Gray is the luma plane of YUV: the scaler would change its range."""
+        if self._layout.family == "gray" and not picture.format.name.startswith("gray"):
+            return pixel_format(replace(self._layout, family="yuv"))
+        return self._target
 
     def _colour(self, picture: av.VideoFrame, tags: ColorTags) -> str:
         """The same matrix and range on both sides, so that nothing is changed to what the scaler would guess."""
@@ -102,8 +111,8 @@ class Converter:
             ranges[1] = "full" if self._layout.family == "rgb" or other.full_range else "limited"
             matrices[1] = matrices[0] if self._layout.family == "rgb" else _MATRICES[other.matrix]
             ranges[0] = ranges[0] if self._layout.family == "rgb" else "full"
-        elif "gray" in (self._target[:4], picture.format.name[:4]):
-            # The scaler takes gray for full range, always; as full range on both sides its codes stay.
+        elif picture.format.name.startswith("gray") and self._layout.family == "yuv":
+            # The scaler always takes gray for full range; with that on both sides its codes stay.
             ranges = ["full", "full"]
         return (
             f":in_range={ranges[0]}:out_range={ranges[1]}:in_color_matrix={matrices[0]}:out_color_matrix={matrices[1]}"

@@ -118,5 +118,11 @@ def _progress(meter: Meter, frames: int, earlier: int, total: int | None, writte
     busiest: Stage = max(busy, key=busy.__getitem__)
     limit = busiest if frames else None
     return Progress(
-        frames=earlier + frames, total=total, seconds=meter.seconds, fps=fps, written_bytes=written, busy=busy, limit=limit
+        frames=earlier + frames,
+        total=total,
+        seconds=meter.seconds,
+        fps=fps,
+        written_bytes=written,
+        busy=busy,
+        limit=limit,
     )

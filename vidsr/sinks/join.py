@@ -48,8 +48,9 @@ def join(
     """Writes `target`, synced, from the segments in `folder`; gives what had to be mended in copied tracks.
 
     options: of the container. start, end: the span of the source, in seconds, that the other tracks are cut to; a
-    `start` becomes the output's zero. complete: False for a part, whose other tracks end with its video. on_progress: called with 0..1.
-    Raises OutputError, InputError; Cancelled when `cancel` is set. A broken `target` is left to the caller.
+    `start` becomes the output's zero. complete: False for a part, whose other tracks end with its video.
+    on_progress: called with 0..1. Raises OutputError, InputError; Cancelled when `cancel` is set. A broken `target` is
+    left to the caller.
     """
     first = segments[0].first_pts * video.time_base
     shift_pts = segments[0].first_pts if start else 0

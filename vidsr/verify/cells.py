@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidsr.color import ColorTags, conversion
+from vidsr.color import LUMA_WEIGHTS, ColorTags, conversion
 from vidsr.frame import FrameLayout, Plane
 
-__all__ = ["Cells", "Reducer", "grid_of"]
+__all__ = ["Cells", "Reducer", "grid_of", "misreadings"]
 
 Cells = NDArray[np.float32]
 """float32 [3 or 4, rows, columns]: luma, blue and red difference (BT.709), alpha if there is; white is 255."""
@@ -46,6 +46,7 @@ class Reducer:
 
     def __init__(self, layout: FrameLayout, grid: tuple[int, int], reference: tuple[int, int]) -> None:
         self._layout, self._reference = layout, reference
+        self._affine = lru_cache(maxsize=16)(self._affine_of)
         self._row_counts = [_whole(shape[0], grid[0]) for shape in layout.shapes]
         down, right = layout.chroma
         factors = [(1, 1), (down, right), (down, right), (1, 1)] if layout.family == "yuv" else [(1, 1)] * 4
@@ -82,15 +83,43 @@ class Reducer:
         return mean
 
     def _affine_of(self, tags: ColorTags) -> NDArray[np.float32]:
-        """float32 [3, planes + 1]: cells from mean code values, and the constant."""
-        layout = self._layout
         height, width = self._reference
-        definite = tags.resolved(height=height, width=width, rgb=layout.family == "rgb")
-        gray = layout.family == "gray"
-        maps = conversion(definite, definite, source_bits=layout.bits, target_bits=layout.bits, gray_source=gray)
-        affine = _CELLS_FROM_RGB @ maps.rgb_from_codes.astype(np.float64)
-        kept: Any = affine[:, [0, 3]] if gray else affine
-        return np.asarray(kept, np.float32)
+        definite = tags.resolved(height=height, width=width, rgb=self._layout.family == "rgb")
+        return np.asarray(_cells_from_codes(self._layout, definite), np.float32)
+
+
+def misreadings(layout: FrameLayout, tags: ColorTags) -> dict[str, NDArray[np.float64]]:
+    """What the colours of cells become if codes are taken for what they are not, by description: float64 [3, 4] each,
+    for cells and 1. tags: definite ones (`ColorTags.resolved`)."""
+    if layout.family == "gray":
+        return {}
+    right = _square(_cells_from_codes(layout, tags))
+    wrong: dict[str, ColorTags] = {}
+    if layout.family == "yuv":
+        wrong["the range was taken for the other one"] = replace(tags, full_range=not tags.full_range)
+        for matrix, name in {1: "BT.709", 6: "BT.601", 9: "BT.2020"}.items():
+            if LUMA_WEIGHTS[matrix] != LUMA_WEIGHTS[tags.matrix]:
+                wrong[f"the matrix was taken for {name}"] = replace(tags, matrix=matrix)
+    found = {}
+    for name, other in wrong.items():
+        change = _square(_cells_from_codes(layout, other)) @ np.linalg.inv(right)
+        found[name] = change[:3]
+        found[f"{name}, the other way round"] = np.linalg.inv(change)[:3]
+    swapped = np.eye(4)[[0, 2, 1, 3]]  # U and V, or blue and red
+    found["two colour planes were swapped"] = (right @ swapped @ np.linalg.inv(right))[:3]
+    return found
+
+
+def _square(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.vstack([affine, [0, 0, 0, 1]])
+
+
+def _cells_from_codes(layout: FrameLayout, tags: ColorTags) -> NDArray[np.float64]:
+    """float64 [3, colour planes + 1]: cells from mean code values, and the constant."""
+    gray = layout.family == "gray"
+    maps = conversion(tags, tags, source_bits=layout.bits, target_bits=layout.bits, gray_source=gray)
+    affine: NDArray[np.float64] = _CELLS_FROM_RGB @ maps.rgb_from_codes.astype(np.float64)
+    return affine[:, [0, 3]] if gray else affine
 
 
 def _whole(length: int, cells: int) -> int:

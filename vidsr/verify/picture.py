@@ -137,7 +137,7 @@ class PictureJudge:
         what = _appearance(part, float(other[row, column]))
         if wrong.mean() > 0.7:
             return what
-        return f"{what} in {wrong.sum()} of {wrong.size} parts (row {row + 1}, column {column + 1} of {_TILES})"
+        return f"{what} in {wrong.sum()} of {wrong.size} parts (row {row + 1}, column {column + 1})"
 
     def _shifted(self, wanted: NDArray[np.float32], found: NDArray[np.float32]) -> str | None:
         """Whether the picture lies beside its place: least squares on the gradients (Lucas and Kanade)."""
@@ -171,14 +171,15 @@ class PictureJudge:
 
 
 def _edges(length: int) -> list[int]:
-    return [length * index // _TILES for index in range(_TILES + 1)]
+    """Where tiles begin and the last one ends."""
+    return sorted({length * index // _TILES for index in range(_TILES + 1)})
 
 
 def _by_tile(cells: NDArray[np.float32]) -> NDArray[np.float32]:
     """float32 [4, 4]: the mean of each sixteenth of the picture; fewer where there are not as many cells."""
-    rows, columns = (sorted(set(_edges(length)[:-1])) for length in cells.shape)
-    sums: Any = np.add.reduceat(np.add.reduceat(cells, rows, axis=0), columns, axis=1)
-    counts = np.outer(np.diff([*rows, cells.shape[0]]), np.diff([*columns, cells.shape[1]]))
+    rows, columns = (_edges(length) for length in cells.shape)
+    sums: Any = np.add.reduceat(np.add.reduceat(cells, rows[:-1], axis=0), columns[:-1], axis=1)
+    counts = np.outer(np.diff(rows), np.diff(columns))
     return np.asarray(sums / counts, np.float32)
 
 
