@@ -64,7 +64,10 @@ def test_hdr_metadata_in_the_encoder_s_own_words(name: str, parameters: str, exp
     prove(track, settings(name, crf=None, preset=None, extra={}), "mp4")
 
 
-def test_what_is_not_whole_is_left_unsaid() -> None:
+def test_what_is_not_whole_is_said_with_zeros_or_not_at_all() -> None:
+    no_luminance = replace(TRACK, hdr=replace(HDR, luminance=None))
+    assert "WP(15635,16450)L(0,0):max-cll=997,200" in options_of("libx265", no_luminance)["x265-params"]
+    prove(no_luminance, settings("libx265", crf=None, preset=None, extra={}), "mp4")
     only_light = replace(TRACK, hdr=HdrMetadata(primaries=HDR.primaries, max_fall=180))
     assert options_of("libsvtav1", only_light)["svtav1-params"] == "content-light=0,180"
     assert "svtav1-params" not in options_of("libsvtav1", replace(TRACK, hdr=HdrMetadata()))

@@ -1108,7 +1108,7 @@ def test_a_segment_that_is_stopped_is_no_whole_one(tmp_path: Path, keep_rest: bo
 @guarded
 def test_segments_end_at_key_frames_once_long_enough(tmp_path: Path) -> None:
     sink = segment_sink(tmp_path)
-    enough = segment_frames(VIDEO)
+    enough = segment_frames(sink._encoder)
     sink.open(VIDEO)
     planes = TARGET.allocate()
     for plane in planes:

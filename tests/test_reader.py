@@ -534,6 +534,15 @@ def test_frames_without_times(tmp_path: Path) -> None:
     assert reader.notes["frames without a time got one behind their predecessor"] in (0, 10)
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_avi_with_reordered_frames(tmp_path: Path, codec: str) -> None:
+    """AVI counts packets in the order of decoding; the frames come out in theirs, one after the other."""
+    path = write(tmp_path / "in.avi", [instant(i) for i in range(20)], "yuv420p", codec=codec, options={"bf": "2"})
+    frames, reader = taken(path)
+    assert [frame.pts * frame.time_base for frame, _ in frames] == [Fraction(index, 25) for index in range(20)]
+    assert not reader.notes
+
+
 def test_key_frames(tmp_path: Path) -> None:
     path = footage(tmp_path / "in.mkv", "progressive", frames=9)
     keyed = write(

@@ -283,6 +283,17 @@ def test_hdr_metadata_reach_the_file(tmp_path: Path, name: str, container: str, 
         assert stated == pytest.approx(given, abs=1e-4)
 
 
+@pytest.mark.parametrize("part", ["primaries", "luminance"])
+@pytest.mark.parametrize("name", ["libx264", "libx265"])
+def test_half_of_the_mastering_display_stays_half(tmp_path: Path, name: str, part: str) -> None:
+    video = track("yuv420p10le", hdr=replace(HDR, **{part: None}))
+    segments = segments_of(tmp_path, video, chosen(name), frames_of(video, UNEVEN), (12,))
+    join(tmp_path / "joined.mp4", "mp4", JoinedSegments(tmp_path, segments, video))
+    with av.open(str(tmp_path / "joined.mp4")) as opened:
+        found = static_hdr({entry.type.name: bytes(entry) for entry in next(opened.decode(video=0)).side_data})
+    assert found == video.hdr
+
+
 def test_a_segment_is_described_by_what_json_holds(tmp_path: Path) -> None:
     video = track("yuv420p")
     info = write(tmp_path / "a", video, chosen("libx264", bf="3"), frames_of(video, UNEVEN))

@@ -22,6 +22,10 @@ CASES: dict[str, tuple[list[int | None], bool, list[int]]] = {
     "the clock begins anew": ([0, 1000, 2000, 0, 1000], True, [0, 1000, 2000, 2040, 3040]),
     "without times": ([None, None, 100, None], True, [0, 40, 100, 140]),
     "without a time, after the clock began anew": ([0, 2000, 0, None], True, [0, 2000, 2040, 2080]),
+    "begins before zero": ([-80, -40, 0], True, [-80, -40, 0]),
+    "begins late": ([9_000_000_000, 9_000_000_040], True, [9_000_000_000, 9_000_000_040]),
+    "a gap": ([0, 40, 3_600_000, 3_600_040], True, [0, 40, 3_600_000, 3_600_040]),
+    "a little back, twice": ([0, 40, 30, 35, 80], True, [0, 40, 41, 42, 80]),
     "and again": ([5000, 0, 5000, 0], True, [5000, 5040, 10040, 10080]),
 }
 
@@ -30,6 +34,11 @@ CASES: dict[str, tuple[list[int | None], bool, list[int]]] = {
 def test_timeline(times: list[int | None], strict: bool, expected: list[int]) -> None:
     timeline = Timeline(Fraction(1, 1000), strict=strict)
     assert [timeline.place(time, 40) for time in times] == expected
+
+
+def test_a_first_item_without_a_time_is_at_the_beginning() -> None:
+    timeline = Timeline(Fraction(1, 1000), strict=True, begin=4_200_000)
+    assert [timeline.place(time, 40) for time in (None, None, 4_200_080)] == [4_200_000, 4_200_040, 4_200_080]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])

@@ -10,7 +10,7 @@ from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from threading import Event
-from typing import Literal
+from typing import Any, Literal
 
 import vidsr
 from vidsr import models
@@ -51,7 +51,7 @@ def run(job: Job, *, observer: Observer, stop: Event, cancel: Event) -> Report:
     replacing: _Mode = "replace" if settings.overwrite else "new"
     mode: _Mode = "resume" if settings.resume else replacing
     unchanged = Unchanged(job.source.path)
-    workspace = Workspace(job.path, _identity(job, unchanged), {"tile": job.engine.tile}, mode)
+    workspace = Workspace(job.path, _identity(job, unchanged), _plan(job), mode)
     try:
         return _Run(job, workspace, unchanged, observer, stop, cancel).report()
     except VidsrError as error:
@@ -81,8 +81,9 @@ class _Run:
         self._resumed = 0
         self._warnings: list[str] = []
         self._readers: list[VideoReader] = []
-        tile = workspace.plan["tile"]
+        tile, threads = workspace.plan["tile"], workspace.plan["threads"]
         self._plan = replace(job.engine, tile=tuple(tile) if tile else None)
+        self._encoder = replace(job.encoder, options=job.encoder.options | threads)
 
     def report(self) -> Report:
         for warning in self._job.warnings:
@@ -94,7 +95,7 @@ class _Run:
         self._observer(_start(self._job, self._workspace.frames))
         sink = SegmentSink(
             self._workspace,
-            self._job.encoder,
+            self._encoder,
             keep_rest=self._job.settings.keep_partial,
             before_adding=self._unchanged.check,
         )
@@ -296,9 +297,16 @@ def _free_partial(path: Path) -> Path:
     return first if not first.exists() else next(name for name in names if not name.exists())
 
 
+def _plan(job: Job) -> dict[str, Any]:
+    """What depends on the machine and its free memory, and is kept when a run is taken up again."""
+    options = job.encoder.options
+    return {"tile": job.engine.tile, "threads": {key: options[key] for key in ("threads",) if key in options}}
+
+
 def _identity(job: Job, source: Unchanged) -> dict[str, str]:
     """Everything that the frames of the output depend on, by names for people."""
     settings, options = job.settings, job.engine.options
+    encoding = {key: value for key, value in job.encoder.options.items() if key != "threads"}
     video = job.video
     return {
         "the input": source.fingerprint,
@@ -310,7 +318,7 @@ def _identity(job: Job, source: Unchanged) -> dict[str, str]:
         "the size of the output": f"{video.layout.width}x{video.layout.height}",
         "the pixel format": f"{pixel_format(video.layout)} {video.layout.siting}",
         "the colour": f"{video.color} {video.hdr}",
-        "the encoder": f"{job.encoder.name} {' '.join(f'{k}={v}' for k, v in sorted(job.encoder.options.items()))}",
+        "the encoder": " ".join([job.encoder.name, *sorted(f"{key}={value}" for key, value in encoding.items())]),
         "--strict": str(settings.strict),
         "vidsr": vidsr.__version__,
         **{package: version(package) for package in ("av", job.engine.backend.name)},

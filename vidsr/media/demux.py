@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,14 @@ __all__ = ["Decoded", "Decoder", "file_url", "open_input", "tags_of"]
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """One frame from the decoder. key: it needs no other frame."""
+    """One frame from the decoder.
+
+    key: it needs no other frame. time: in units of the track's time base, None where the file gives none.
+    """
 
     picture: av.VideoFrame
     key: bool
+    time: int | None
 
 
 def file_url(path: Path) -> str:
@@ -47,6 +52,34 @@ def open_input(path: Path) -> av.container.InputContainer:
         raise InputError(f"{path}: not allowed to read it") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+
+
+class _Times:
+    """When frames are shown that do not say it themselves: the times at which packets are decoded, in order.
+
+    counts: no frame is to be believed. AVI only counts packets, and what FFmpeg makes of that for H.264 is wrong.
+    """
+
+    def __init__(self, *, counts: bool) -> None:
+        self._counts = counts
+        self._waiting: list[int] = []
+
+    def enter(self, packet: Any) -> None:
+        if (self._counts or packet.pts is None) and packet.dts is not None:
+            heappush(self._waiting, packet.dts)
+
+    def lose(self, packet: Any) -> int | None:
+        """The time of a packet that cannot be decoded."""
+        if packet.dts in self._waiting:
+            self._waiting.remove(packet.dts)
+            heapify(self._waiting)
+        time: int | None = packet.dts if packet.pts is None else packet.pts
+        return time
+
+    def of(self, picture: av.VideoFrame) -> int | None:
+        if self._waiting and (self._counts or picture.pts is None):
+            return heappop(self._waiting)
+        return picture.pts
 
 
 class _DamageError(Exception):
@@ -79,6 +112,7 @@ class Decoder:
     def _open(self, threads: bool) -> None:
         self._threads = threads
         self.container = open_input(self._path)
+        self._counts = self.container.format.name == "avi"
         stream: Any = self.container.streams[self._index]
         self.stream: av.VideoStream = stream
         context = self.stream.codec_context
@@ -105,8 +139,8 @@ class Decoder:
             for decoded in self._decoded(self.container.demux(self.stream)):
                 if self._threads and decoded.picture.is_corrupt:
                     raise _DamageError
-                if decoded.key and decoded.picture.pts is not None:
-                    keys.append((count, decoded.picture.pts))
+                if decoded.key and decoded.time is not None and not self._counts:
+                    keys.append((count, decoded.time))
                 yield decoded
                 count += 1
         except _DamageError:
@@ -137,9 +171,9 @@ class Decoder:
             report, self._on_error = self._on_error, lambda error, time: None
             begin = self._position
             frames = self._decoded(self.container.demux(self.stream)) if self.seek(time) else iter(())
-            landed = next((entry for entry in frames if entry.picture.pts is None or entry.picture.pts >= time), None)
+            landed = next((entry for entry in frames if entry.time is None or entry.time >= time), None)
             self._on_error, self._position = report, begin
-            if landed is not None and landed.picture.pts == time:
+            if landed is not None and landed.time == time:
                 yield from islice(chain([landed], frames), count - number, None)
                 return
             self.container.close()
@@ -151,13 +185,18 @@ class Decoder:
     def _decoded(self, packets: Iterator[Any]) -> Iterator[Decoded]:
         """Raises _DamageError if threads are at work, else reports what is damaged."""
         context = self._context()
-        while True:
+        times = _Times(counts=self._counts)
+        more = True
+        while more:
             try:
-                packet = next(packets, None)
+                packet: Any = next(packets, None)
             except (av.error.FFmpegError, OSError) as error:
                 # What follows cannot be read; the decoder may still hold frames.
                 self._on_error(InputError(f"the input cannot be read to its end ({_reason(error)})"), None)
                 packet = None
+            more = packet is not None and packet.size > 0
+            if more:
+                times.enter(packet)
             try:
                 decoded = context.decode(packet)
             except av.error.EOFError:
@@ -165,14 +204,12 @@ class Decoder:
             except av.error.FFmpegError as error:
                 if self._threads:
                     raise _DamageError from error
-                self._on_error(error, None if packet is None else packet.pts if packet.pts is not None else packet.dts)
+                self._on_error(error, times.lose(packet) if more else None)
                 decoded = []
             for picture in decoded:
                 # libvpx gives one picture for each packet and does not say which are key frames.
-                given = packet is not None and self._name is not None and packet.is_keyframe
-                yield Decoded(picture, bool(picture.key_frame or given))
-            if packet is None or not packet.size:
-                return
+                key = picture.key_frame or (more and self._name is not None and packet.is_keyframe)
+                yield Decoded(picture, bool(key), times.of(picture))
 
     def _context(self) -> Any:
         """The decoder, with nothing in it of what was decoded before."""

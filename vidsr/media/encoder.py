@@ -39,7 +39,7 @@ class EncoderPreset:
     quality: (option, default, lowest, highest) that `--crf` sets, None where it has no such thing.
     preset: (option, default, allowed values) that `--preset` sets.
     parameters: option whose value is a list of further settings.
-    alpha: further options where the picture has transparency.
+    alpha: further options where the picture has transparency; rated: where a bit rate is asked for.
     hdr: spells HDR10 metadata as an entry of `parameters`.
     threads: from the number of processor cores; where the number of threads changes what is written, it has to be
     among the settings. FFmpeg's own choice serves all others.
@@ -50,6 +50,7 @@ class EncoderPreset:
     options: dict[str, str] = field(default_factory=dict)
     parameters: str | None = None
     alpha: dict[str, str] = field(default_factory=dict)
+    rated: dict[str, str] = field(default_factory=dict)
     hdr: Callable[[HdrMetadata], str] | None = None
     threads: Callable[[int], int] | None = None
 
@@ -84,6 +85,8 @@ PRESETS = {
         quality=("crf", 24, 1, 63),
         preset=("preset", "8", _numbers(-1, 13)),
         parameters="svtav1-params",
+        # With more threads than one its rate control depends on which of them is first.
+        rated={"svtav1-params": "lp=1"},
         hdr=svtav1_parameters,
     ),
     "libvpx-vp9": EncoderPreset(
@@ -105,6 +108,7 @@ PRESETS = {
 """A new encoder preset is one row here; encoders without a row run with their own defaults."""
 
 _HDR_CONTAINERS = ("mp4", "mov", "matroska", "webm")
+_RATES = {"b", "bitrate"}
 _REFUSED = re.compile(r"error parsing|unknown option|unrecognized|invalid value|not found\b", re.IGNORECASE)
 
 
@@ -114,6 +118,12 @@ class EncoderSettings:
 
     name: str
     options: dict[str, str]
+
+    @property
+    def rated(self) -> bool:
+        """Whether it aims at a bit rate, which takes time to settle, instead of a quality."""
+        rates = [value for key, value in self.options.items() if key in _RATES]
+        return any(value != "0" for value in rates) or any("bitrate=" in value for value in self.options.values())
 
 
 ALIASES = {
@@ -145,7 +155,7 @@ def settings(
     alpha: the picture has transparency that the encoder is to keep.
     """
     known = PRESETS.get(name, EncoderPreset())
-    options = known.options | (known.alpha if alpha else {})
+    options = known.options | (known.alpha if alpha else {}) | (known.rated if _RATES & extra.keys() else {})
     if known.threads:
         options["threads"] = str(known.threads(_cores()))
     if known.quality:
@@ -164,7 +174,7 @@ def settings(
     for key, value in extra.items():
         joined = key == known.parameters and key in options
         options[key] = f"{options[key]}:{value}" if joined else value
-    if known.quality and {"qp", "b", "bitrate"} & extra.keys() and crf is None:
+    if known.quality and {"qp", *_RATES} & extra.keys() and crf is None:
         options.pop(known.quality[0])
     return EncoderSettings(name=name, options=options)
 

@@ -13,23 +13,24 @@ __all__ = ["add_boxes", "svtav1_parameters", "x264_parameters", "x265_parameters
 
 _CHROMATICITY = 50_000
 _LUMINANCE = 10_000
+_UNKNOWN = ((Fraction(0), Fraction(0)),) * 4
 _TO_SAMPLE_ENTRY = (b"trak", b"mdia", b"minf", b"stbl", b"stsd", None)
 _CHILDREN_BEGIN = {b"stsd": 16}
 _VIDEO_FIELDS_END = 86
 
 
 def x264_parameters(hdr: HdrMetadata) -> str:
-    """For `x264-params`; empty where nothing is whole enough to be stated."""
+    """For `x264-params`; empty where nothing is known."""
     return _parameters(hdr, mastering="mastering-display", light="cll", exact=True)
 
 
 def x265_parameters(hdr: HdrMetadata) -> str:
-    """For `x265-params`; empty where nothing is whole enough to be stated."""
+    """For `x265-params`; empty where nothing is known."""
     return _parameters(hdr, mastering="master-display", light="max-cll", exact=True)
 
 
 def svtav1_parameters(hdr: HdrMetadata) -> str:
-    """For `svtav1-params`; empty where nothing is whole enough to be stated."""
+    """For `svtav1-params`; empty where nothing is whole enough to be stated: SVT-AV1 knows no zeros for unknown."""
     return _parameters(hdr, mastering="mastering-display", light="content-light", exact=False)
 
 
@@ -64,11 +65,19 @@ def _index_of(file: BinaryIO) -> tuple[int, int]:
 
 
 def _mastering(hdr: HdrMetadata) -> tuple[Sequence[tuple[Fraction, Fraction]], Fraction, Fraction] | None:
-    """(green, blue, red and white, highest, lowest luminance), the order of all bitstreams; None unless complete."""
-    if hdr.primaries is None or hdr.luminance is None:
+    """(green, blue, red and white, highest, lowest luminance), the order of all bitstreams; None where both are.
+
+    Zeros stand for what is not stated: there is no other way to state one without the other.
+    """
+    if hdr.primaries is None and hdr.luminance is None:
         return None
-    red, green, blue, white = hdr.primaries
-    return (green, blue, red, white), hdr.luminance[1], hdr.luminance[0]
+    red, green, blue, white = hdr.primaries or _UNKNOWN
+    lowest, highest = hdr.luminance or _UNKNOWN[0]
+    return (green, blue, red, white), highest, lowest
+
+
+def _whole(hdr: HdrMetadata) -> bool:
+    return hdr.primaries is not None and hdr.luminance is not None
 
 
 def _light(hdr: HdrMetadata) -> tuple[int, int] | None:
@@ -79,13 +88,14 @@ def _light(hdr: HdrMetadata) -> tuple[int, int] | None:
 
 
 def _parameters(hdr: HdrMetadata, *, mastering: str, light: str, exact: bool) -> str:
-    """exact: integers in the units of the bitstream, else decimals in those of the physics."""
+    """exact: integers in the units of the bitstream and zeros for unknown, else decimals in those of the physics."""
 
     def spelt(value: Fraction, unit: int) -> str:
         return str(round(value * unit)) if exact else f"{float(value):.5f}"
 
     stated = []
-    if (shown := _mastering(hdr)) is not None:
+    shown = _mastering(hdr) if exact or _whole(hdr) else None
+    if shown is not None:
         points, highest, lowest = shown
         parts = [
             f"{name}({spelt(x, _CHROMATICITY)},{spelt(y, _CHROMATICITY)})"
@@ -99,7 +109,8 @@ def _parameters(hdr: HdrMetadata, *, mastering: str, light: str, exact: bool) ->
 
 def _boxes(hdr: HdrMetadata) -> bytes:
     boxes = b""
-    if (shown := _mastering(hdr)) is not None:
+    # FFmpeg takes zeros in a box for stated; the encoded video then says alone what is known.
+    if _whole(hdr) and (shown := _mastering(hdr)) is not None:
         points, highest, lowest = shown
         body = b"".join(_fixed(value, _CHROMATICITY, 2) for point in points for value in point)
         boxes += _box(b"mdcv", body + _fixed(highest, _LUMINANCE, 4) + _fixed(lowest, _LUMINANCE, 4))

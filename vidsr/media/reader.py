@@ -57,7 +57,8 @@ class VideoReader:
         interlaced = deinterlace == "off" and info.video.scan != "progressive"
         self._converter = Converter(info.video.layout, info.video.color, interlaced=interlaced)
         self._planar: dict[tuple[str, int, int], Converter] = {}
-        self._timeline = Timeline(info.video.time_base, strict=True)
+        begin = round(info.start_seconds / info.video.time_base)
+        self._timeline = Timeline(info.video.time_base, strict=True, begin=begin)
         self._decoder = self._open()
         self._frames = self._wanted()
 
@@ -133,7 +134,7 @@ class VideoReader:
                 continue
             frames = self._decoder.frames()
             first = next(frames, None)
-            if first is not None and first.picture.pts is not None and first.picture.pts * base <= start:
+            if first is not None and first.time is not None and first.time * base <= start:
                 return _chain(first, frames)
         self._decoder.close()
         self._decoder = self._open()
@@ -143,11 +144,10 @@ class VideoReader:
         """A frame with its time: its own, made strictly increasing where the file's are not."""
         picture = decoded.picture
         duration = int(picture.duration or 0)
-        stated = picture.pts if picture.pts is not None else picture.dts
-        pts = self._timeline.place(stated, duration or self._usual_duration())
-        if stated is None:
+        pts = self._timeline.place(decoded.time, duration or self._usual_duration())
+        if decoded.time is None:
             self._mended("frames without a time got one behind their predecessor", pts)
-        elif pts != stated:
+        elif pts != decoded.time:
             self._mended("frames with a time before their predecessor were moved behind it", pts)
         return Timed(
             picture=picture,

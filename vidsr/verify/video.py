@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from threading import Event
 
 from vidsr.media.source import SourceInfo, VideoReader
-from vidsr.notes import Notes
 from vidsr.verify.cells import Reducer, grid_of, misreadings
 from vidsr.verify.expectation import Expectation
-from vidsr.verify.pairing import best_offset, paired
+from vidsr.verify.pairing import best_offset, paired, with_neighbours
 from vidsr.verify.picture import PictureJudge, Shown
 from vidsr.verify.result import Check, Finding, clock
 
 __all__ = ["VideoResult", "compare_video"]
 
-_NEIGHBOURS = 3
 _ALIGNED = 8
-_UNTIMED = {"avi"}
 _SHIFTING = {"matroska", "webm", "mpegts", "nut", "avi"}
-"""Containers that move everything where something would begin before zero, before it is decoded for some."""
+"""Containers that move everything where something would begin before zero; some of them before it is decoded."""
+_MENDED_TIMES = "frames with a time before their predecessor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoResult:
-    """first: time of the first frame of the span in the source. offset: what is added to the source's times in the
-    output. Both in seconds of their files."""
+    """frames: of the source that have their picture in the output. worst_time: the largest error of one of them, in
+    seconds. first: time of the first frame of the span in the source. offset: what is added to the source's times in
+    the output. moved: whether the container did that by itself.
+    """
 
     checks: tuple[Check, ...]
     frames: int
@@ -41,50 +39,166 @@ class VideoResult:
     moved: bool
 
 
-class _Comparison:
-    """One pass over both files."""
+class _Readers:
+    """Both files as frames in cells. times: of the output's packets, sorted, in units of its time base."""
 
-    def __init__(self, info: SourceInfo, expected: Expectation, times: Sequence[int]) -> None:
-        source = expected.source
-        self._expected, self._times = expected, times
-        self._begin = source.start_seconds
-        self._count, self._clock, self._show = Finding("frames"), Finding("times"), Finding("pictures")
-        self.matched, self.worst_time = 0, Fraction(0)
-        layout, target = source.video.layout, info.video.layout
-        grid = grid_of(layout, target)
-        reference = layout.height, layout.width
-        color = expected.video.color if expected.video else info.video.color
-        self._source = VideoReader(
-            source, start=expected.start, end=expected.end, deinterlace=expected.deinterlace
-        )
-        self._output = VideoReader(info)
+    def __init__(self, output: SourceInfo, expected: Expectation, times: Sequence[int]) -> None:
+        source, self._times = expected.source, times
+        layout, target = source.video.layout, output.video.layout
+        grid, reference = grid_of(layout, target), (layout.height, layout.width)
+        self._color = expected.video.color if expected.video else output.video.color
         self._reduce_source, self._reduce_output = Reducer(layout, grid, reference), Reducer(target, grid, reference)
-        definite = color.resolved(height=layout.height, width=layout.width, rgb=target.family == "rgb")
-        self._color = color
+        definite = self._color.resolved(height=layout.height, width=layout.width, rgb=target.family == "rgb")
         self.judge = PictureJudge(
             (layout.height / grid[0], layout.width / grid[1]),
             (target.height / layout.height, target.width / layout.width),
             misreadings(target, definite),
-            self._begin,
+            source.start_seconds,
         )
+        self.source = VideoReader(source, start=expected.start, end=expected.end, deinterlace=expected.deinterlace)
+        self.output = VideoReader(output)
+        self.read = 0
 
     def source_frames(self) -> Iterator[Shown]:
-        planes = self._expected.source.video.layout.allocate()
-        while (frame := self._source.read(planes)) is not None:
-            base = frame.time_base
-            yield Shown(frame.pts * base, frame.duration * base, self._reduce_source(frame.planes, frame.color))
+        planes = self.source.video.layout.allocate()
+        while (frame := self.source.read(planes)) is not None:
+            base, cells = frame.time_base, self._reduce_source(frame.planes, frame.color)
+            yield Shown(frame.pts * base, frame.duration * base, cells)
 
     def output_frames(self) -> Iterator[Shown]:
-        """Times are those of the packets: the reader moves apart what a container's grid has put together."""
-        planes = self._output.video.layout.allocate()
-        number = 0
-        while (frame := self._output.read(planes)) is not None:
-            base = frame.time_base
-            stated = self._times[number] if number < len(self._times) else frame.pts
+        """With the times of their packets: the reader moves those apart that a container's grid has put together."""
+        planes = self.output.video.layout.allocate()
+        while (frame := self.output.read(planes)) is not None:
+            base, cells = frame.time_base, self._reduce_output(frame.planes, self._color)
+            stated = self._times[self.read] if self.read < len(self._times) else frame.pts
+            self.read += 1
             pts = stated if 0 <= (frame.pts - stated) * base < 1 else frame.pts
-            number += 1
-            yield Shown(pts * base, frame.duration * base, self._reduce_output(frame.planes, self._color))
+            yield Shown(pts * base, frame.duration * base, cells)
 
     def close(self) -> None:
-        self._source.close()
-        self._output.close()
+        self.source.close()
+        self.output.close()
+
+
+class _Findings:
+    """What is gathered while frames go by."""
+
+    def __init__(self, expected: Expectation, first: Fraction, offset: Fraction, tolerance: Fraction) -> None:
+        self._expected, self._begin = expected, expected.source.start_seconds
+        self._offset, self._tolerance, self._first = offset, tolerance, first
+        self.count, self.times, self.pictures = Finding("frames"), Finding("times"), Finding("pictures")
+        self.matched, self.worst_time = 0, Fraction(0)
+        self._last: tuple[Shown, Shown] | None = None
+
+    def take(self, mine: Shown | None, other: Shown | None, neighbours: list[Shown], judge: PictureJudge) -> None:
+        if mine is None:
+            assert other is not None
+            self.count.add(f"there is a frame too many at {clock(other.seconds - self._offset - self._begin)}")
+            return
+        when = clock(mine.seconds - self._begin)
+        if other is None:
+            self.count.add(f"the frame at {when} is missing")
+            return
+        self.matched += 1
+        self._last = mine, other
+        late = other.seconds - self._offset - mine.seconds
+        self.worst_time = max(self.worst_time, abs(late))
+        if abs(late) > self._tolerance:
+            self.times.add(f"the frame at {when} is {_late(late)}", expected=self._expected.container.time_base == 0)
+        fault = judge.look(mine, other.cells, neighbours)
+        if fault:
+            self.pictures.add(f"the frame at {when} {fault}")
+
+    def judge_offset(self, usual: Fraction) -> None:
+        """Whether everything may be moved as it is."""
+        moved = self._offset - usual
+        if not moved:
+            return
+        kept = [plan for plan in self._expected.tracks if plan.how in ("copy", "convert")]
+        begins = [plan.first_seconds for plan in kept if plan.first_seconds is not None]
+        name = self._expected.container.format
+        forced = name in _SHIFTING
+        if name in ("matroska", "webm"):
+            primed = any(plan.how == "convert" for plan in kept)
+            forced = moved > 0 and (primed or min([*begins, self._first]) + usual < 0)
+        self.times.add(f"everything is {_late(moved)}, in step", expected=forced)
+
+    def judge_last(self) -> None:
+        """How long the last frame stays; of all others the next one's time says it."""
+        if self._last is None or self._expected.container.format not in ("mp4", "mov"):
+            return
+        mine, other = self._last
+        if mine.duration and other.duration != mine.duration:
+            self.times.add(f"the last frame is shown for {clock(other.duration)} instead of {clock(mine.duration)}")
+
+
+def compare_video(
+    output: SourceInfo,
+    expected: Expectation,
+    times: Sequence[int],
+    *,
+    on_progress: Callable[[float], None],
+    stop: Event | None,
+) -> VideoResult:
+    """Decodes both files once and compares them frame by frame.
+
+    times: presentation times of the output's packets, sorted. stop: ends it early with what was found until then.
+    """
+    readers = _Readers(output, expected, times)
+    try:
+        ours, theirs = readers.source_frames(), readers.output_frames()
+        our_first, their_first = list(islice(ours, _ALIGNED)), list(islice(theirs, _ALIGNED))
+        grid = expected.container.time_base or Fraction(0)
+        first = our_first[0].seconds if our_first else expected.source.start_seconds
+        usual = -first if expected.start else Fraction(0)
+        offset = best_offset(
+            [frame.seconds for frame in our_first], [frame.seconds for frame in their_first], usual, grid / 2
+        )
+        findings = _Findings(expected, first, offset, grid if offset != usual else grid / 2)
+        findings.judge_offset(usual)
+        pairs = paired(
+            chain(our_first, ours),
+            chain(their_first, theirs),
+            lambda frame: frame.seconds + offset,
+            lambda frame: frame.seconds,
+        )
+        for mine, other, neighbours in with_neighbours(pairs):
+            findings.take(mine, other, neighbours, readers.judge)
+            on_progress(min(1.0, readers.read / max(1, len(times))))
+            if stop is not None and stop.is_set():
+                break
+        else:
+            findings.judge_last()
+            for line in readers.output.notes.lines():
+                if not line.startswith(_MENDED_TIMES):
+                    findings.count.add(f"the output: {line}")
+    finally:
+        readers.close()
+    return _result(findings, readers.judge, first, offset, usual)
+
+
+def _result(
+    findings: _Findings, judge: PictureJudge, first: Fraction, offset: Fraction, usual: Fraction
+) -> VideoResult:
+    colours = Finding("colours")
+    if fault := judge.colours():
+        colours.add(fault)
+    worst = float(findings.worst_time)
+    return VideoResult(
+        checks=(
+            findings.count.check(f"all {findings.matched} there"),
+            findings.times.check("all exact" if not worst else f"all right, to {worst * 1000:.3f} ms"),
+            findings.pictures.check(f"all show what they should, to {judge.worst:.1f} of 255"),
+            colours.check("as in the source"),
+        ),
+        frames=findings.matched,
+        worst_time=findings.worst_time,
+        worst_picture=judge.worst,
+        first=first,
+        offset=offset,
+        moved=offset != usual,
+    )
+
+
+def _late(seconds: Fraction) -> str:
+    return f"{clock(abs(seconds))} {'late' if seconds > 0 else 'early'}"
