@@ -12,6 +12,7 @@ import pytest
 import vidsr
 from tests.conftest import make_clip
 from vidsr.errors import OutputError
+from vidsr.events import Event, Warned
 from vidsr.media.timeline import Timeline
 
 CASES: dict[str, tuple[list[int | None], bool, list[int]]] = {
@@ -65,28 +66,26 @@ def test_a_cut_off_file_is_reported(tmp_path: Path, nearest: Path) -> None:
     assert any("12.00 s" in warning for warning in report.warnings)
 
 
-def test_names_of_parts_are_safe(tmp_path: Path, nearest: Path) -> None:
-    """Neither the input nor anybody's file is lost because its name is one that vidsr would use."""
-    for name in ("out.mp4.part", "out.partial.mp4"):
-        clip = make_clip(tmp_path / "clip.mp4").rename(tmp_path / name)
-        before = clip.read_bytes()
-        for overwrite in (False, True):
-            with pytest.raises(OutputError, match="another name"):
-                vidsr.upscale(clip, tmp_path / "out.mp4", model=str(nearest), overwrite=overwrite)
-            assert clip.read_bytes() == before
-        clip.unlink()
-    (tmp_path / "out.mp4.part").write_text("somebody's")
-    with pytest.raises(OutputError, match="another run"):
-        vidsr.upscale(make_clip(tmp_path / "clip.mp4"), tmp_path / "out.mp4", model=str(nearest))
-    assert (tmp_path / "out.mp4.part").read_text() == "somebody's"
+def test_an_input_among_the_work_is_safe(tmp_path: Path, nearest: Path) -> None:
+    """It would be cleared away with what an earlier run left."""
+    (tmp_path / "out.mp4.vidsr").mkdir()
+    clip = make_clip(tmp_path / "clip.mp4").rename(tmp_path / "out.mp4.vidsr" / "joined.mp4")
+    before = clip.read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="another name"):
+            vidsr.upscale(clip, tmp_path / "out.mp4", model=str(nearest), overwrite=overwrite)
+        assert clip.read_bytes() == before
 
 
 def test_what_appears_during_the_run_is_not_replaced(tmp_path: Path, nearest: Path) -> None:
-    target = tmp_path / "out.mp4"
-    with pytest.raises(OutputError, match=r"the finished video is .*out\.mp4\.part"):
-        vidsr.upscale(
-            make_clip(tmp_path / "clip.mp4"), target, model=str(nearest), observer=lambda event: target.touch()
-        )
+    clip, target = make_clip(tmp_path / "clip.mp4"), tmp_path / "out.mp4"
+
+    def appear(event: Event) -> None:
+        if not isinstance(event, Warned):
+            target.touch()
+
+    with pytest.raises(OutputError, match="made by someone else meanwhile"):
+        vidsr.upscale(clip, target, model=str(nearest), observer=appear)
     assert target.read_bytes() == b""
-    with av.open(str(tmp_path / "out.mp4.part"), format="mp4") as opened:
-        assert len(list(opened.decode(video=0))) == 12
+    target.unlink()
+    assert vidsr.upscale(clip, target, model=str(nearest), resume=True).resumed == 12

@@ -184,3 +184,13 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "out.mp4.vidsr").write_bytes(b"a file of that name")
     with pytest.raises(OutputError, match=r"out\.mp4\.vidsr"), workspace(tmp_path / "out.mp4"):
         pass
+
+
+@pytest.mark.parametrize("mode", ["new", "resume", "replace"])
+def test_files_of_somebody_else_stay(tmp_path: Path, mode: Literal["new", "resume", "replace"]) -> None:
+    folder = folder_of(tmp_path / "out.mp4")
+    folder.mkdir()
+    (folder / "holiday.mp4").write_text("precious")
+    with pytest.raises(OutputError, match="holds holiday"), workspace(tmp_path / "out.mp4", mode):
+        pass
+    assert (folder / "holiday.mp4").read_text() == "precious"

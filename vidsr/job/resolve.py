@@ -73,6 +73,8 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
 def _check_paths(source: Path, target: Path, settings: Settings) -> None:
     if not os.path.isdir(target.parent):
         raise OutputError(f"{target.parent}: no such folder")
+    if folder_of(target).resolve() in source.resolve().parents:
+        raise OutputError(f"{source} lies where the work towards {target} is kept: give another name for the output")
     if not os.path.exists(target):
         return
     if target.samefile(source):

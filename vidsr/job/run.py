@@ -15,7 +15,7 @@ from typing import Any, Literal
 import vidsr
 from vidsr import models
 from vidsr.backends.guard import Guard
-from vidsr.errors import OutputError, VidsrError
+from vidsr.errors import InputError, OutputError, VidsrError
 from vidsr.events import Observer, Phase, Report, Start, Warned
 from vidsr.frame import Frame, FrameLayout
 from vidsr.job.engine import Conversions, EnginePlan, plan_engine
@@ -179,7 +179,10 @@ class _Run:
         if totals.reached_end and self._job.settings.end is None:
             stated, reached = self._job.source.video.duration_seconds, reader.end_seconds
             if stated is not None and stated - reached > max(Fraction(1), stated / 50):
-                reader.notes.add(f"the video ends at {float(reached):.2f} s, but the file says {float(stated):.2f} s")
+                what = f"the video ends at {float(reached):.2f} s, but the file says {float(stated):.2f} s"
+                if self._job.settings.strict:
+                    raise InputError(f"{self._job.source.path}: {what}")
+                reader.notes.add(what)
         for line in [*reader.notes.lines(), *self._guard_notes.lines()]:
             self._warn(line)
 

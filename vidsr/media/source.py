@@ -58,12 +58,13 @@ def probe(path: Path) -> SourceInfo:
 def _track(stream: Any) -> TrackInfo:
     context = stream.codec_context
     metadata = stream.metadata
+    names = ["title", "name", *(["filename"] if stream.type == "attachment" else [])]  # "name": MP4's, when it is read
     return TrackInfo(
         index=stream.index,
         kind=stream.type or "unknown",
         codec=context.codec.canonical_name if context is not None else metadata.get("mimetype", ""),
         language=metadata.get("language", ""),
-        title=metadata.get("title", "") or (metadata.get("filename", "") if stream.type == "attachment" else ""),
+        title=next((metadata[name] for name in names if metadata.get(name)), ""),
         cover=bool(stream.disposition & av.stream.Disposition.attached_pic),
     )
 
@@ -89,10 +90,12 @@ def _first_frame(decoder: Decoder, path: Path) -> av.VideoFrame:
 
 
 def _alpha_decoder(path: Path, index: int, stream: av.VideoStream) -> tuple[str, str] | None:
-    """(decoder, pixel format) for a track whose alpha only another decoder than the usual one gives."""
+    """(decoder, pixel format) for a track whose alpha only another decoder than the usual one gives.
+
+    The first frame tells; files may leave out the tag that should.
+    """
     name = _ALPHA_DECODERS.get(stream.codec_context.codec.canonical_name)
-    stated = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
-    if name is None or not stated or name not in av.codecs_available:
+    if name is None or name not in av.codecs_available:
         return None
     decoder = Decoder(path, index, decoder=name, threads=False)
     try:

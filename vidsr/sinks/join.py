@@ -63,7 +63,7 @@ def join(
         options = {**options, **_movie_timescale(container, video, passthrough, tracks)}
         with _opened(target, container, options) as output:
             passthrough.add_streams(
-                output, lambda: _add_video(output, joined, passthrough, source, container), source.video.index
+                output, lambda: _add_video(output, joined, passthrough, source, container, video), source.video.index
             )
             passthrough.copy_until(first - shift, output)
             frames = sum(segment.frames for segment in segments)
@@ -99,11 +99,18 @@ def _opened(path: Path, container: Container, options: dict[str, str]) -> Iterat
 
 
 def _add_video(
-    output: Any, joined: JoinedSegments, passthrough: Passthrough, source: SourceInfo, container: Container
+    output: Any,
+    joined: JoinedSegments,
+    passthrough: Passthrough,
+    source: SourceInfo,
+    container: Container,
+    video: VideoTrack,
 ) -> None:
     stream = joined.add_stream(output)
     original = passthrough.input.streams[source.video.index]
     stream.metadata.update(stream_tags(original.metadata, changed=True, recoded=True, format=container.format))
+    if video.layout.alpha and container.format in ("matroska", "webm"):
+        stream.metadata["alpha_mode"] = "1"  # players look for the second picture only then
     stream.disposition = original.disposition
 
 

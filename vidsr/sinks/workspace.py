@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -22,6 +22,7 @@ __all__ = ["Workspace", "folder_of"]
 _JOURNAL = "journal.jsonl"
 _LOCK = "lock"
 _VERSION = 1
+_OWN_NAMES = re.compile(r"lock|journal\.jsonl(\.new)?|\d{6,}\.segment|joined\.\w+")
 _BLOCK_BYTES = 1 << 20
 
 
@@ -99,7 +100,10 @@ class Workspace:
 
     def remove(self) -> None:
         """Ends it: nothing is left of the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            self._clear()
+            (self.folder / _LOCK).unlink(missing_ok=True)
+            self.folder.rmdir()
         self.release()
 
     def release(self) -> None:
@@ -125,6 +129,9 @@ class Workspace:
             lock.release()
 
     def _enter(self, mode: Literal["new", "resume", "replace"]) -> None:
+        foreign = [entry.name for entry in self.folder.iterdir() if not _OWN_NAMES.fullmatch(entry.name)]
+        if foreign:
+            raise OutputError(f"{self.folder} is needed for the work under way, but holds {foreign[0]}: move that away")
         if mode == "replace":
             self._clear()
         header, segments, joined = self._read()

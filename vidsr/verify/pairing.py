@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import Generic, TypeVar
+from itertools import islice
+from typing import Generic, Protocol, TypeVar
 
 __all__ = ["best_offset", "paired", "with_neighbours"]
 
-Item = TypeVar("Item")
+
+class Timed(Protocol):
+    """What has a time, in seconds."""
+
+    @property
+    def seconds(self) -> Fraction: ...
+
+
+Item = TypeVar("Item", bound=Timed)
 _NEIGHBOURS = 3
 _FIRST = 3
 
@@ -28,39 +37,28 @@ def best_offset(
 
 
 class _Heads(Generic[Item]):
-    """An iterator whose next two items can be seen, with their times."""
+    """Frames of which the times of the next two can be seen. offset: added to those."""
 
-    def __init__(self, items: Iterable[Item], time: Callable[[Item], Fraction]) -> None:
-        self._items, self._time = iter(items), time
-        self._ahead: deque[tuple[Item, Fraction]] = deque()
-        self._fill()
+    def __init__(self, items: Iterator[Item], offset: Fraction) -> None:
+        self._items, self._offset = items, offset
+        self._ahead: deque[Item] = deque(islice(items, 2))
 
     def __getitem__(self, index: int) -> Fraction | None:
-        """The time of the next item, or of the one behind it; None behind the end."""
-        return self._ahead[index][1] if index < len(self._ahead) else None
+        """The time of the next one, or of the one behind it; None behind the end."""
+        return self._ahead[index].seconds + self._offset if index < len(self._ahead) else None
 
     def take(self) -> Item:
-        item, _ = self._ahead.popleft()
-        self._fill()
+        item = self._ahead.popleft()
+        self._ahead.extend(islice(self._items, 1))
         return item
-
-    def _fill(self) -> None:
-        while len(self._ahead) < 2 and (item := next(self._items, None)) is not None:
-            self._ahead.append((item, self._time(item)))
 
 
 def paired(
-    source: Iterable[Item],
-    output: Iterable[Item],
-    source_time: Callable[[Item], Fraction],
-    output_time: Callable[[Item], Fraction],
+    source: Iterator[Item], output: Iterator[Item], offset: Fraction
 ) -> Iterator[tuple[Item | None, Item | None]]:
-    """Pairs in the order of time; None beside what has no partner. Times must be on the same zero."""
-    ours, theirs = _Heads(source, source_time), _Heads(output, output_time)
-    while True:
-        mine, other = ours[0], theirs[0]
-        if mine is None or other is None:
-            break
+    """Pairs in the order of time; None beside what has no partner. offset: added to the source's times."""
+    ours, theirs = _Heads(source, offset), _Heads(output, Fraction(0))
+    while (mine := ours[0]) is not None and (other := theirs[0]) is not None:
         if _claims(other, mine, ours[1], theirs[1]):
             yield ours.take(), None
         elif _claims(mine, other, theirs[1], ours[1]):

@@ -56,6 +56,7 @@ class PictureJudge:
     ) -> None:
         self._pixels, self._scale, self._misreadings, self._begin = pixels, scale, misreadings, begin
         self.worst = 0.0
+        self._faulty = False
         self._count = 0
         self._moments = np.zeros((4, 4))
         self._products = np.zeros((3, 4))
@@ -73,12 +74,12 @@ class PictureJudge:
             or self._transparency(source.cells, output)
         )
         self.worst = max(self.worst, float(np.sqrt(energy.mean())))
-        if fault is None:
-            self._remember(wanted, difference, energy)
+        self._faulty |= fault is not None
+        self._remember(wanted, difference, energy)
         return fault
 
     def colours(self) -> str | None:
-        """What is wrong with the colours of all pictures that were fine otherwise, None if nothing."""
+        """What is wrong with the colours of all pictures together, None if nothing."""
         if not self._count:
             return None
         for name, affine in self._misreadings.items():
@@ -87,6 +88,8 @@ class PictureJudge:
             left = self._energy / self._count - 2 * float((change * self._products).sum()) / self._count + predicted
             if predicted > _MISREAD**2 and left < self._energy / self._count / 2:
                 return f"the colours are as if {name} (off by {np.sqrt(predicted):.1f} code values)"
+        if self._faulty:
+            return None
         ridge = self._moments + np.eye(4) * self._count * 1e-3
         fit = np.linalg.solve(ridge, self._products.T).T
         changed = np.sqrt(np.einsum("ij,jk,ik->i", fit, self._moments, fit) / self._count)
@@ -134,7 +137,7 @@ class PictureJudge:
         row, column = np.unravel_index(int(np.argmax(np.where(wrong, differences, 0))), wrong.shape)
         rows, columns = _edges(energy.shape[0]), _edges(energy.shape[1])
         part = found[:, rows[row] : rows[row + 1], columns[column] : columns[column + 1]]
-        what = _appearance(part, float(other[row, column]))
+        what = _appearance(part, flat=bool(other[row, column] < max(2.0, _FLAT_SHARE * own[row, column])))
         if wrong.mean() > 0.7:
             return what
         return f"{what} in {wrong.sum()} of {wrong.size} parts (row {row + 1}, column {column + 1})"
@@ -188,11 +191,11 @@ def _contrast(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.sqrt(np.maximum(_by_tile(luma * luma) - _by_tile(luma) ** 2, 0)), np.float32)
 
 
-def _appearance(part: Cells, contrast: float) -> str:
+def _appearance(part: Cells, *, flat: bool) -> str:
     luma, blue, red = (float(component.mean()) for component in part)
     if blue < -40 and red < -40:
         return "is green"
-    if contrast > 2:
+    if not flat:
         return "shows something else"
     if luma < 8 and abs(blue) < 8 and abs(red) < 8:
         return "is black"

@@ -162,8 +162,11 @@ def _tolerance(expected: Expectation, mine: Fraction, other: Fraction, span: Spa
     step = max(other, expected.container.time_base or Fraction(0))
     if name in _LOOSE:
         return max(step, _LOOSE[name])
-    exact = not span.moved and (mine / step).denominator == 1
-    return Fraction(0) if exact else step if span.moved else step / 2
+    if span.moved:
+        return step
+    exact = (mine / step).denominator == 1
+    # What a cut takes off is a whole number of the source's steps.
+    return (Fraction(0) if exact else step / 2) + (Fraction(0) if span.start is None else mine / 2)
 
 
 def _codecs(finding: Finding, stream: Any, copy: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from threading import Event
 
 from vidsr.media.source import SourceInfo, VideoReader
@@ -18,7 +18,7 @@ from vidsr.verify.result import Check, Finding, clock
 __all__ = ["VideoResult", "compare_video"]
 
 _ALIGNED = 8
-_SHIFTING = {"matroska", "webm", "mpegts", "nut", "avi"}
+_SHIFTING = {"matroska", "webm", "mpegts", "nut"}
 """Containers that move everything where something would begin before zero; some of them before it is decoded."""
 _MENDED_TIMES = "frames with a time before their predecessor"
 
@@ -146,22 +146,19 @@ def compare_video(
     """
     readers = _Readers(output, expected, times)
     try:
-        ours, theirs = readers.source_frames(), readers.output_frames()
+        ours: Iterator[Shown] = readers.source_frames()
+        theirs: Iterator[Shown] = readers.output_frames()
         our_first, their_first = list(islice(ours, _ALIGNED)), list(islice(theirs, _ALIGNED))
         grid = expected.container.time_base or Fraction(0)
         first = our_first[0].seconds if our_first else expected.source.start_seconds
         usual = -first if expected.start else Fraction(0)
-        offset = best_offset(
-            [frame.seconds for frame in our_first], [frame.seconds for frame in their_first], usual, grid / 2
-        )
+        timeless = expected.container.time_base == 0
+        starts = [[frame.seconds for frame in frames] for frames in (our_first, their_first)]
+        offset = usual if timeless else best_offset(starts[0], starts[1], usual, grid / 2)
         findings = _Findings(expected, first, offset, grid if offset != usual else grid / 2)
         findings.judge_offset(usual)
-        pairs = paired(
-            chain(our_first, ours),
-            chain(their_first, theirs),
-            lambda frame: frame.seconds + offset,
-            lambda frame: frame.seconds,
-        )
+        ours, theirs = chain(our_first, ours), chain(their_first, theirs)
+        pairs = zip_longest(ours, theirs) if timeless else paired(ours, theirs, offset)
         for mine, other, neighbours in with_neighbours(pairs):
             findings.take(mine, other, neighbours, readers.judge)
             on_progress(min(1.0, readers.read / max(1, len(times))))
