@@ -88,8 +88,8 @@ def main(rounds: int, seed: int = 1) -> int:
     good = 0
     for number in range(rounds):
         places = [
-            ("at random", after(chance.uniform(0, 0.8 * lasting))),
-            ("at random", after(chance.uniform(0.3 * lasting, 0.8 * lasting))),
+            ("at random", after(chance.uniform(0, 0.6 * lasting))),
+            ("at random", after(chance.uniform(0.3 * lasting, 0.6 * lasting))),
             ("joining", once_there(joined, chance.uniform(0, 0.03))),
             ("naming", once_there(target, chance.uniform(0, 0.002))),
         ]

@@ -20,6 +20,7 @@ _SAME_SHAPE = Fraction(1, 100)
 _HDR_CODECS = {"h264", "hevc", "av1"}
 _CHAPTER_STEP = Fraction(1, 1000)
 _FULL_TURN = 65536
+_PLACE = re.compile(r"([+-]\d+(\.\d+)?){2,3}/?")
 _DATE = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.0+)?Z?")
 
 
@@ -231,6 +232,10 @@ def differing_tags(wanted: Mapping[str, str], found: Mapping[str, str]) -> Itera
 
 
 def _plain(value: str) -> str:
-    """A value in one notation; containers write dates in theirs."""
+    """A value in one notation; containers write dates and places (ISO 6709) in theirs."""
     match = _DATE.fullmatch(value)
-    return f"{match[1]}T{match[2]}" if match else value
+    if match:
+        return f"{match[1]}T{match[2]}"
+    if _PLACE.fullmatch(value):
+        return " ".join(f"{float(number):.3f}" for number in re.findall(r"[+-][\d.]+", value))
+    return value

@@ -137,7 +137,7 @@ class PictureJudge:
         row, column = np.unravel_index(int(np.argmax(np.where(wrong, differences, 0))), wrong.shape)
         rows, columns = _edges(energy.shape[0]), _edges(energy.shape[1])
         part = found[:, rows[row] : rows[row + 1], columns[column] : columns[column + 1]]
-        what = _appearance(part, flat=bool(other[row, column] < max(2.0, _FLAT_SHARE * own[row, column])))
+        what = _appearance(part[:, 1:-1, 1:-1] if min(part.shape[1:]) > 4 else part, float(own[row, column]))
         if wrong.mean() > 0.7:
             return what
         return f"{what} in {wrong.sum()} of {wrong.size} parts (row {row + 1}, column {column + 1})"
@@ -191,11 +191,12 @@ def _contrast(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.sqrt(np.maximum(_by_tile(luma * luma) - _by_tile(luma) ** 2, 0)), np.float32)
 
 
-def _appearance(part: Cells, *, flat: bool) -> str:
+def _appearance(part: Cells, contrast: float) -> str:
+    """What to call a part of an output. contrast: of that part of the source."""
     luma, blue, red = (float(component.mean()) for component in part)
     if blue < -40 and red < -40:
         return "is green"
-    if not flat:
+    if part[0].std() > max(2.0, _FLAT_SHARE * contrast):
         return "shows something else"
     if luma < 8 and abs(blue) < 8 and abs(red) < 8:
         return "is black"
