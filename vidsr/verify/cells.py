@@ -47,21 +47,19 @@ class Reducer:
     def __init__(self, layout: FrameLayout, grid: tuple[int, int], reference: tuple[int, int]) -> None:
         self._layout, self._reference = layout, reference
         self._affine = lru_cache(maxsize=16)(self._affine_of)
-        self._row_counts = [_whole(shape[0], grid[0]) for shape in layout.shapes]
         down, right = layout.chroma
         factors = [(1, 1), (down, right), (down, right), (1, 1)] if layout.family == "yuv" else [(1, 1)] * 4
         if layout.family == "gray":
             factors = factors[:1] * 2
         sizes = list(zip(layout.shapes, factors, strict=False))
-        self._rows = [_weights(layout.height / y, shape[0], grid[0]) for shape, (y, _) in sizes]
-        self._columns = [
-            np.ascontiguousarray(_weights(layout.width / x, shape[1], grid[1]).T) for shape, (_, x) in sizes
-        ]
-        self._affine = lru_cache(maxsize=16)(self._affine_of)
+        self._rows = [_RowMeans(layout.height / y, shape[0], grid[0]) for shape, (y, _) in sizes]
+        columns = (_weights(layout.width / x, shape[1], grid[1]) for shape, (_, x) in sizes)
+        self._columns = [np.ascontiguousarray(weights.T) for weights in columns]
 
     def __call__(self, planes: Sequence[Plane], tags: ColorTags) -> Cells:
         """The cells of a picture: planes in the order of the layout."""
-        means = [self._mean(plane, index) for index, plane in enumerate(planes)]
+        parts = zip(planes, self._rows, self._columns, strict=True)
+        means = [rows(plane) @ columns for plane, rows, columns in parts]
         colours = np.stack(means[:-1] if self._layout.alpha else means)
         affine = self._affine(tags)
         cells = np.tensordot(affine[:, :-1], colours, axes=1) + affine[:, -1:, None]
@@ -69,18 +67,6 @@ class Reducer:
             opaque = np.float32(255 / (2**self._layout.bits - 1))
             cells = np.concatenate([cells, means[-1][None] * opaque])
         return np.asarray(cells, np.float32)
-
-    def _mean(self, plane: Plane, index: int) -> NDArray[np.float32]:
-        """float32 [rows, columns]: the plane's average in each cell."""
-        count = self._row_counts[index]
-        if count:
-            wide = np.uint16 if plane.dtype == np.uint8 and count <= 257 else np.uint32
-            sums = plane.reshape(-1, count, plane.shape[1]).sum(axis=1, dtype=wide)
-            rows = sums.astype(np.float32) * np.float32(1 / count)
-        else:
-            rows = self._rows[index] @ plane.astype(np.float32)
-        mean: NDArray[np.float32] = rows @ self._columns[index]
-        return mean
 
     def _affine_of(self, tags: ColorTags) -> NDArray[np.float32]:
         height, width = self._reference
@@ -122,9 +108,41 @@ def _cells_from_codes(layout: FrameLayout, tags: ColorTags) -> NDArray[np.float6
     return affine[:, [0, 3]] if gray else affine
 
 
-def _whole(length: int, cells: int) -> int:
-    """Samples a cell, 0 where that is no whole number."""
-    return length // cells if length % cells == 0 else 0
+class _RowMeans:
+    """Averages rows of samples into rows of cells, the shares of rows that two cells divide included.
+
+    Sums whole rows as integers, which takes a fraction of the time of a product with a matrix of weights.
+    extent, samples, cells: see `_weights`.
+    """
+
+    def __init__(self, extent: float, samples: int, cells: int) -> None:
+        edges = np.linspace(0, extent, cells + 1)
+        first = np.floor(edges + 1e-9).astype(np.intp)
+        shares = np.maximum(edges - first, 0).astype(np.float32)[:, None]
+        self._count: int = int(np.diff(first).min())
+        longer = (np.diff(first) > self._count).astype(np.float32)[:, None]
+        self._begins, self._size = first[:-1], np.float32(cells / extent)
+        # One more row where a cell has it, what belongs to the cell before, what there is of the next row.
+        rows = (first[:-1] + self._count, first[:-1], first[1:])
+        weights = (longer, -shares[:-1], shares[1:])
+        self._rest = [
+            (np.minimum(row, samples - 1), weight) for row, weight in zip(rows, weights, strict=True) if weight.any()
+        ]
+
+    def __call__(self, plane: Plane) -> NDArray[np.float32]:
+        """float32 [cells, width]."""
+        wide = np.uint16 if plane.dtype == np.uint8 and self._count <= 257 else np.uint32
+        if not self._rest:
+            sums = plane.reshape(len(self._begins), self._count, -1).sum(axis=1, dtype=wide)
+        else:
+            sums = plane[self._begins].astype(wide)
+            for step in range(1, self._count):
+                sums += plane[self._begins + step]
+        means: NDArray[np.float32] = sums.astype(np.float32)
+        for row, weight in self._rest:
+            means += weight * plane[row]
+        means *= self._size
+        return means
 
 
 def _weights(extent: float, samples: int, cells: int) -> NDArray[np.float32]:
