@@ -32,8 +32,13 @@ _AHEAD = 64
 _REGENERATED = "data"
 _NOT_TAGS = {"language", "title", "creation_time"}
 """What Matroska has fields for, or keeps for the whole file only."""
-_LOOSE = {"mpegts": Fraction(1, 1000), "avi": Fraction(1, 10)}
-"""By container: sound times that its readers count or interpolate."""
+_LOOSE = {
+    "mpegts": Fraction(1, 1000),
+    "avi": Fraction(1, 10),
+    "mp4": Fraction(1, 10_000),
+    "mov": Fraction(1, 10_000),
+}
+"""By container, in seconds: times that its readers count or interpolate, and beginnings in steps of the whole file."""
 _ONE_NAME = {"mp2", "mp3"}
 """What MP4 has one name for."""
 _FRAMED = {"h264", "hevc", "aac", "webvtt"}
