@@ -115,7 +115,9 @@ class Decoder:
         self._counts = self.container.format.name == "avi"
         stream: Any = self.container.streams[self._index]
         self.stream: av.VideoStream = stream
-        context = self.stream.codec_context
+        context: Any = self.stream.codec_context
+        if context is None:
+            raise InputError(f"{self._path}: FFmpeg has no decoder for its video")
         self.stream.thread_type = "AUTO" if threads else "SLICE"
         if threads:
             context.options = {"err_detect": "explode"}

@@ -226,8 +226,12 @@ class JoinedSegments:
 
         Times of decoding are those of presentation, in order and as many places late as any segment reorders: so they
         increase strictly and are never behind those of presentation, however uneven frame times are.
+
+        MP4 adds up how far packets are apart to find how long a track lasts. That comes out right because decoding
+        begins as much too early as it ends, and because the last packet lasts as long as the last frame.
         """
         late = max((segment.reorder for segment in self._segments), default=0)
+        left = sum(segment.frames for segment in self._segments)
         decode: deque[int] = deque()
         end: int | None = None
         for segment, following in zip(self._segments, [*self._segments[1:], None], strict=True):
@@ -236,14 +240,28 @@ class JoinedSegments:
             next_pts = segment.end_pts if following is None else following.first_pts
             first, end = end is None, max(times[-1] + 1, next_pts - self._shift)
             gaps = [after - before for before, after in pairwise([*times, end])]
-            if first:
-                decode.extend(times[0] - place * min(gaps) for place in range(late, 0, -1))
+            if first and late:
+                ahead = self._lasting(late)
+                decode.extend(times[0] - ahead + ahead * place // late for place in range(late))
             decode.extend(times)
             for stored_packet, place in zip(self._demuxed(segment), _places(stored), strict=True):
                 packet = self._filter.filter(stored_packet)[0] if self._filter else stored_packet
                 packet.pts, packet.dts, packet.duration = times[place], decode.popleft(), gaps[place]
+                left -= 1
+                if not left:
+                    packet.duration = gaps[-1]
                 packet.time_base, packet.stream = self._video.time_base, self._stream
                 yield packet
+
+    def _lasting(self, count: int) -> int:
+        """From the frame that is `count` before the last one to that, in the track's time base."""
+        times: list[int] = []
+        for segment in reversed(self._segments):
+            times += [pts + segment.first_pts for pts in self._stored_pts(segment)]
+            if len(times) > count:
+                break
+        times.sort()
+        return max(count, times[-1] - times[-1 - count])
 
     def _stored_pts(self, segment: SegmentInfo) -> list[int]:
         """Of each packet, in the order of decoding; in the track's time base, from the segment's beginning."""

@@ -24,9 +24,9 @@ _FOREIGN = 32.0
 SPAN at any quality, up to 22 with a model that repaints what it sees."""
 _FLAT_SHARE, _FLAT_DIFFERENCE, _CONTRAST = 0.2, 8.0, 8.0
 _ALPHA = 32.0
-_MOVED = 4.0
+_MOVED = 6.0
 """A cell has changed between two frames when any of its components did by this much; noise does by less."""
-_EXPLAINED = 0.25
+_EXPLAINED, _STALE = 0.25, 9.0
 _SHIFT_PIXELS, _SHIFT_SHARE, _SHIFT_CODES, _SHIFT_CERTAINTY = 0.75, 0.1, 0.4, 15.0
 _COLOUR, _MISREAD = 6.0, 0.7
 
@@ -108,19 +108,24 @@ class PictureJudge:
     def _other_frame(
         self, wanted: Cells, difference: Cells, energy: NDArray[np.float32], neighbours: Sequence[Shown]
     ) -> str | None:
-        """Whether the picture is that of another frame: where the two differ, it goes all the way to the other."""
-        least = max(12, energy.size // 300)
+        """Whether the picture is that of another frame: where the two differ, it goes all the way to the other.
+
+        At very low quality codecs leave small changes out for a few frames, so these have to be large ones.
+        """
+        least, total = max(12, energy.size // 300), float(energy.sum())
         if np.count_nonzero(energy > _MOVED) < least:
             return None
         best: tuple[float, Shown] | None = None
         for neighbour in neighbours:
             step = neighbour.cells[:3] - wanted
             moved = np.abs(step).max(axis=0) > _MOVED
-            if np.count_nonzero(moved) < least:
-                continue
+            count = np.count_nonzero(moved)
             own = float(energy[moved].sum())
-            other = float(((difference - step)[:, moved] ** 2).sum())
-            if other < _EXPLAINED * own and (best is None or other / own < best[0]):
+            if count < least or own < count * _STALE**2:
+                continue
+            left = np.square(difference - step)
+            other = float(left[:, moved].sum())
+            if other < _EXPLAINED * own and left.sum() < total / 2 and (best is None or other / own < best[0]):
                 best = other / own, neighbour
         return best and f"shows the picture of {clock(best[1].seconds - self._begin)}"
 
