@@ -119,10 +119,18 @@ def alone(video: VideoTrack, encoder: EncoderSettings, frames: Sequence[Frame], 
                 target[:] = plane
             taken.pts, taken.time_base = frame.pts - frames[0].pts, video.time_base
             taken.duration = frame.duration
-            output.mux(stream.encode(taken))
-        output.mux(stream.encode(None))
+            output.mux(ordered(stream.encode(taken)))
+        output.mux(ordered(stream.encode(None)))
     content.seek(0)
     return decoded(content)[1]
+
+
+def ordered(packets: list[Any]) -> list[Any]:
+    """x265 leaves the decode time undefined when it gets fewer frames than it reorders."""
+    for packet in packets:
+        if not -1_000_000 < packet.dts <= packet.pts:
+            packet.dts = packet.pts
+    return packets
 
 
 def chosen(name: str, **extra: str) -> EncoderSettings:

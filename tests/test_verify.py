@@ -378,6 +378,78 @@ class TestTracks:
         assert any("read the same" in text for text in read), found.rows()
 
 
+class TestConverted:
+    """Tracks that the container cannot hold as they are: found to be the same, and late, silent or missing where so."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def spoken(cls, nearest: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+        """A tone that comes and goes, as FLAC in Matroska, and its output in MOV, which gets ALAC."""
+        folder = tmp_path_factory.mktemp("spoken")
+        silent = make_clip(folder / "silent.mkv", frames=50, audio=False)
+        samples = np.sin(np.arange(96000) * 0.06) * (np.sin(np.arange(96000) / 2500) > 0) * 20000
+        with av.open(str(silent)) as opened, av.open(str(folder / "in.mkv"), "w") as output:
+            picture_track = output.add_stream_from_template(opened.streams.video[0], opaque=True)
+            track = output.add_stream("flac", rate=48000, layout="mono")
+            for packet in opened.demux(video=0):
+                if packet.size:
+                    packet.stream = picture_track
+                    output.mux(packet)
+            frame = av.AudioFrame.from_ndarray(samples.astype(np.int16)[None, :], format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+            output.mux(track.encode(frame))
+            output.mux(track.encode(None))
+        run(folder / "in.mkv", folder / "out.mov", nearest)
+        return folder / "in.mkv", folder / "out.mov"
+
+    def of_sound(self, found: Verification) -> Any:
+        return next(one for one in found.checks if one.name.startswith("audio"))
+
+    def test_without_loss(self, spoken: tuple[Path, Path]) -> None:
+        found = check(*spoken)
+        assert found.ok, found.rows()
+        assert self.of_sound(found).text == "every sample the same"
+
+    def test_with_loss(self, spoken: tuple[Path, Path], nearest: Path, tmp_path: Path) -> None:
+        output = tmp_path / "out.webm"
+        run(spoken[0], output, nearest)
+        found = check(spoken[0], output)
+        assert found.ok, found.rows()
+        assert self.of_sound(found).text == "sounds the same, in step"
+
+    def test_late(self, spoken: tuple[Path, Path], tmp_path: Path) -> None:
+        def late(packet: Any) -> bool:
+            if packet.stream.type == "audio":
+                moved = round(Fraction(1, 50) / packet.time_base)
+                packet.pts, packet.dts = packet.pts + moved, packet.dts + moved
+            return True
+
+        found = check(spoken[0], remux(spoken[1], tmp_path / "out.mov", packet=late))
+        assert self.of_sound(found).text == "it is 0.020 s late", found.rows()
+
+    def test_cut_off(self, spoken: tuple[Path, Path], tmp_path: Path) -> None:
+        def first_second(packet: Any) -> bool:
+            return packet.stream.type != "audio" or packet.pts * packet.time_base < 1
+
+        found = check(spoken[0], remux(spoken[1], tmp_path / "out.mov", packet=first_second))
+        assert self.of_sound(found).status == "fault", found.rows()
+
+    def test_a_subtitle_missing(self, shared: Path, nearest: Path, tmp_path: Path) -> None:
+        source, output, damaged = shared / "clips/sample_with_srt.mkv", tmp_path / "out.mp4", tmp_path / "damaged.mp4"
+        run(source, output, nearest)
+        assert not [fault for fault in check(source, output).faults if fault.startswith("subtitle")]
+        shown: list[int] = []
+
+        def drop(packet: Any) -> bool:
+            if packet.stream.type == "subtitle" and bytes(packet)[:2] != b"\0\0":
+                shown.append(packet.pts)
+                return len(shown) != 1
+            return True
+
+        remux(output, damaged, packet=drop)
+        assert any(fault.startswith("subtitle") and "is missing" in fault for fault in check(source, damaged).faults)
+
+
 class TestDescription:
     """Faults in what the video says about itself, planted by encoding once more."""
 

@@ -27,6 +27,7 @@ from vidsr.media.pixel import pixel_format, planes_of
 
 __all__ = ["JoinedSegments", "SegmentInfo", "SegmentWriter", "segment_format"]
 
+_LONGEST_DELAY_SECONDS, _MOST_REORDERED = 600, 32
 _BOXED = ("mp4", "mov")
 _FORMATS = (*_BOXED, "nut", "matroska")
 """From the one that keeps times and tags best to the one that keeps times worst; NUT knows no colour tags."""
@@ -84,6 +85,7 @@ class SegmentWriter:
         self._pts: list[int] = []
         self._last_duration = 0
         self._coded: list[int] = []
+        self._last_dts: int | None = None
         # Matroska gives its tracks random numbers otherwise.
         options = {"fflags": "+bitexact"}
         self._output: Any = av.open(file_url(path), "w", format=self._format, container_options=options)
@@ -168,15 +170,25 @@ class SegmentWriter:
         except (av.error.FFmpegError, OSError) as error:
             raise EncoderError(f"{self._encoder.name} failed ({error.strerror or error})") from error
         for packet in packets:
-            if packet.dts is not None and packet.pts is not None and packet.dts > packet.pts:
-                # x265 leaves the decode time undefined when it gets fewer frames than it reorders.
-                packet.dts = packet.pts
+            packet.dts = self._last_dts = self._decode_time(packet)
             self.written_bytes += packet.size
             self._coded.append(packet.pts)
             try:
                 self._output.mux(packet)
             except (av.error.FFmpegError, OSError) as error:
                 raise OutputError(f"{self.path}: writing failed ({error.strerror or error})") from error
+
+
+    def _decode_time(self, packet: Any) -> int:
+        """The packet's own, or one that will do: x265 leaves it undefined when it gets fewer frames than it reorders.
+
+        It only has to please the segment's container; the join makes new ones.
+        """
+        pts, dts, last = packet.pts, packet.dts, self._last_dts
+        earliest = pts - round(_LONGEST_DELAY_SECONDS / self._video.time_base) if last is None else last + 1
+        if dts is not None and earliest <= dts <= pts:
+            return int(dts)
+        return pts - _MOST_REORDERED if last is None else last + 1
 
 
 class JoinedSegments:

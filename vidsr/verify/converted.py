@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidsr.media.source import SourceInfo, open_input
+from vidsr.verify.packets import demuxed
 from vidsr.verify.result import Finding, clock
 from vidsr.verify.span import Span
 
@@ -26,7 +29,6 @@ _EDGE = Fraction(3, 1000)
 _WINDOW_SECONDS = Fraction(1, 200)
 _MOST_WINDOWS = 40
 _LATE_SECONDS = Fraction(1, 100)
-_GAP_SECONDS = Fraction(1, 100)
 _HEARD = 1e-3
 _SAME_SOUND, _BETTER = 0.8, 0.02
 
@@ -100,6 +102,9 @@ def compare_sound(
     """Compares decoded sound: every sample where nothing may be lost, else its loudness from moment to moment. Gives
     the text for when nothing differs. index, other: the track in the source and in the output."""
     if lossless and not span.cut and _same_samples(source.path, index, output, other):
+        begun = [_beginning(path, track) for path, track in ((source.path, index), (output, other))]
+        if abs(late := begun[1] - span.offset - begun[0]) >= _LATE_SECONDS:
+            finding.add(f"it is {clock(abs(late))} {'late' if late > 0 else 'early'}")
         return "every sample the same"
     mine, theirs = _envelope(source.path, index, Fraction(0)), _envelope(output, other, span.offset)
     first = span.start if span.start is not None else -(10**9)
@@ -138,13 +143,10 @@ def _envelope(path: Path, index: int, offset: Fraction) -> dict[int, float]:
     """Loudness (root mean square, 0..1) by window of 5 ms since zero, `offset` taken off."""
     energy: dict[int, float] = {}
     counts: dict[int, int] = {}
-    for frame, samples in _sound(path, index):
-        if frame.pts is None or not samples.size:
+    for seconds, rate, samples in _sound(path, index):
+        if seconds is None or not samples.size:
             continue
-        start = frame.pts * frame.time_base - offset
-        places = (np.arange(len(samples)) + float(start * frame.sample_rate)) / float(
-            _WINDOW_SECONDS * frame.sample_rate
-        )
+        places = (np.arange(len(samples)) + float((seconds - offset) * rate)) / float(_WINDOW_SECONDS * rate)
         keys, begins = np.unique(np.floor(places).astype(np.int64), return_index=True)
         sums = np.add.reduceat((samples * samples).mean(axis=1), begins)
         sizes = np.diff([*begins, len(samples)])
@@ -167,28 +169,28 @@ def _same_samples(source: Path, index: int, output: Path, other: int) -> bool:
     return mine is None and found is None
 
 
+def _beginning(path: Path, index: int) -> Fraction:
+    """When the first sample is heard, in seconds."""
+    return next((seconds for seconds, _, _ in _sound(path, index) if seconds is not None), Fraction(0))
+
+
 def _blocks(path: Path, index: int) -> Iterator[NDArray[np.float64]]:
-    for _, samples in _sound(path, index):
+    for _, _, samples in _sound(path, index):
         if len(samples):
             yield samples
 
 
-def _sound(path: Path, index: int) -> Iterator[tuple[Any, NDArray[np.float64]]]:
-    """Decoded frames and their samples, float64 [samples, channels] in -1..1; damaged packets are passed over."""
+def _sound(path: Path, index: int) -> Iterator[tuple[Fraction | None, int, NDArray[np.float64]]]:
+    """Decoded sound: (seconds, samples a second, float64 [samples, channels] in -1..1); damage is passed over."""
     with open_input(path) as opened:
         stream: Any = opened.streams[index]
-        packets = opened.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-                frames: Sequence[Any] = packet.decode() if packet is not None else ()
-            except av.error.FFmpegError:
-                frames = ()
-                packet = True
+        for packet in chain(demuxed(opened, [stream]), (None,)):
+            frames: Sequence[Any] = ()
+            with suppress(av.error.FFmpegError):
+                frames = stream.codec_context.decode(packet)
             for frame in frames:
-                yield frame, _samples(frame)
-            if packet is None:
-                return
+                seconds = None if frame.pts is None else frame.pts * stream.time_base
+                yield seconds, frame.sample_rate, _samples(frame)
 
 
 def _samples(frame: Any) -> NDArray[np.float64]:

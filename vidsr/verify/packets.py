@@ -14,7 +14,7 @@ import av
 
 from vidsr.media.source import open_input
 
-__all__ = ["Packets", "Place", "presentation_times", "read_packets"]
+__all__ = ["Packets", "Place", "demuxed", "presentation_times", "read_packets"]
 
 Place = Callable[[Any], tuple[int, int] | None]
 """Time and duration of a packet in units of its time base, None for one that does not count."""
@@ -48,7 +48,7 @@ def presentation_times(path: Path, index: int) -> list[int]:
     """Of all packets of a track, sorted, in units of its time base."""
     with open_input(path) as opened:
         stream: Any = opened.streams[index]
-        found = (_plain_place(packet) for packet in _demuxed(opened, [stream]))
+        found = (_plain_place(packet) for packet in demuxed(opened, [stream]))
         return sorted(place[0] for place in found if place is not None)
 
 
@@ -59,7 +59,7 @@ def read_packets(path: Path, places: Mapping[int, Place | None]) -> dict[int, Pa
         found = {stream.index: Packets(stream.time_base or Fraction(1)) for stream in streams}
         payloads = {stream.index: _payload(stream) for stream in streams}
         whole = {stream.index: blake2b() for stream in streams if _codec(stream).startswith(_JOINED)}
-        for packet in _demuxed(opened, streams) if streams else ():
+        for packet in demuxed(opened, streams) if streams else ():
             index = packet.stream_index
             place, payload = (places[index] or _plain_place)(packet), payloads[index](bytes(packet))
             if place is None or payload is None:
@@ -77,7 +77,7 @@ def read_packets(path: Path, places: Mapping[int, Place | None]) -> dict[int, Pa
         return found
 
 
-def _demuxed(opened: Any, streams: list[Any]) -> Iterator[Any]:
+def demuxed(opened: Any, streams: list[Any]) -> Iterator[Any]:
     """Packets with content, up to where the file cannot be read any more."""
     packets = opened.demux(streams)
     while True:
