@@ -53,16 +53,15 @@ class Reducer:
             factors = factors[:1] * 2
         sizes = list(zip(layout.shapes, factors, strict=False))
         self._rows = [_RowMeans(layout.height / y, shape[0], grid[0]) for shape, (y, _) in sizes]
-        columns = (_weights(layout.width / x, shape[1], grid[1]) for shape, (_, x) in sizes)
-        self._columns = [np.ascontiguousarray(weights.T) for weights in columns]
+        self._columns = [_RowMeans(layout.width / x, shape[1], grid[1]) for shape, (_, x) in sizes]
 
     def __call__(self, planes: Sequence[Plane], tags: ColorTags) -> Cells:
         """The cells of a picture: planes in the order of the layout."""
         parts = zip(planes, self._rows, self._columns, strict=True)
-        means = [rows(plane) @ columns for plane, rows, columns in parts]
+        means = [columns(rows(plane).T).T for plane, rows, columns in parts]
         colours = np.stack(means[:-1] if self._layout.alpha else means)
         affine = self._affine(tags)
-        cells = np.tensordot(affine[:, :-1], colours, axes=1) + affine[:, -1:, None]
+        cells = np.einsum("ij,jhw->ihw", affine[:, :-1], colours) + affine[:, -1:, None]
         if self._layout.alpha:
             opaque = np.float32(255 / (2**self._layout.bits - 1))
             cells = np.concatenate([cells, means[-1][None] * opaque])
@@ -111,8 +110,11 @@ def _cells_from_codes(layout: FrameLayout, tags: ColorTags) -> NDArray[np.float6
 class _RowMeans:
     """Averages rows of samples into rows of cells, the shares of rows that two cells divide included.
 
-    Sums whole rows as integers, which takes a fraction of the time of a product with a matrix of weights.
-    extent, samples, cells: see `_weights`.
+    Sums whole rows, which takes a fraction of the time of a product with a matrix of weights, and no threads of a
+    linear algebra library that would wait for work in every core.
+
+    extent: how much of the samples, from the first edge on, the cells divide among themselves; the last sample of
+    subsampled planes of odd size lies half outside.
     """
 
     def __init__(self, extent: float, samples: int, cells: int) -> None:
@@ -131,7 +133,9 @@ class _RowMeans:
 
     def __call__(self, plane: Plane) -> NDArray[np.float32]:
         """float32 [cells, width]."""
-        wide = np.uint16 if plane.dtype == np.uint8 and self._count <= 257 else np.uint32
+        wide = np.dtype(np.uint16 if plane.dtype == np.uint8 and self._count <= 257 else np.uint32)
+        if plane.dtype == np.float32:
+            plane, wide = np.ascontiguousarray(plane), plane.dtype
         if not self._rest:
             sums = plane.reshape(len(self._begins), self._count, -1).sum(axis=1, dtype=wide)
         else:
@@ -143,16 +147,3 @@ class _RowMeans:
             means += weight * plane[row]
         means *= self._size
         return means
-
-
-def _weights(extent: float, samples: int, cells: int) -> NDArray[np.float32]:
-    """float32 [cells, samples]: the share of each sample in each cell's average.
-
-    extent: how much of the samples, from the first edge on, the cells divide among themselves; the last sample of
-    subsampled planes of odd size lies half outside.
-    """
-    edges = np.linspace(0, extent, cells + 1)
-    begins, ends = edges[:-1, None], edges[1:, None]
-    position = np.arange(samples)
-    covered = np.minimum(position + 1, ends) - np.maximum(position, begins)
-    return np.asarray(np.maximum(covered, 0) * (cells / extent), np.float32)

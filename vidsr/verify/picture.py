@@ -100,8 +100,8 @@ class PictureJudge:
 
     def _remember(self, wanted: Cells, difference: Cells, energy: NDArray[np.float32]) -> None:
         values = np.concatenate([wanted.reshape(3, -1), np.ones((1, energy.size), np.float32)])
-        self._moments += values @ values.T
-        self._products += difference.reshape(3, -1) @ values.T
+        self._moments += np.einsum("in,jn->ij", values, values)
+        self._products += np.einsum("in,jn->ij", difference.reshape(3, -1), values)
         self._energy += float(energy.sum())
         self._count += energy.size
 
@@ -157,7 +157,7 @@ class PictureJudge:
         difference = (found - wanted)[1:-1, 1:-1].ravel()
         difference = difference - difference.mean()
         gradients = np.stack([down, across])
-        normal = (gradients @ gradients.T).astype(np.float64) + 1e-3 * np.eye(2)
+        normal = np.einsum("in,jn->ij", gradients, gradients).astype(np.float64) + 1e-3 * np.eye(2)
         moved = -np.linalg.solve(normal, gradients @ difference)
         explained = moved @ normal @ moved
         total = float(difference @ difference)
