@@ -26,7 +26,7 @@ _FLAT_SHARE, _FLAT_DIFFERENCE, _CONTRAST = 0.2, 8.0, 8.0
 _ALPHA = 32.0
 _MOVED = 6.0
 """A cell has changed between two frames when any of its components did by this much; noise does by less."""
-_EXPLAINED, _STALE = 0.25, 9.0
+_EXPLAINED, _STALE = 0.12, 9.0
 _SHIFT_PIXELS, _SHIFT_SHARE, _SHIFT_CODES, _SHIFT_CERTAINTY = 0.75, 0.1, 0.4, 15.0
 _COLOUR, _MISREAD = 6.0, 0.7
 
