@@ -122,8 +122,18 @@ def _movie_timescale(
         return {}
     scale = video.time_base.denominator
     for plan in tracks:
-        base = passthrough.input.streams[plan.track.index].time_base if plan.how else None
-        for own in (base.denominator if base else 1, plan.target.rate if isinstance(plan.target, AudioTarget) else 1):
-            common = math.lcm(scale, own)
+        for unit in _units(plan, passthrough) if plan.how else ():
+            common = math.lcm(scale, unit)
             scale = common if common <= _MAX_MOVIE_TIMESCALE else scale
     return {"movie_timescale": str(scale * math.ceil(1000 / scale))}
+
+
+def _units(plan: TrackPlan, passthrough: Passthrough) -> Iterator[int]:
+    """In how many parts of a second the times of a track may be counted: as in the source, or in samples."""
+    stream: Any = passthrough.input.streams[plan.track.index]
+    if stream.time_base:
+        yield stream.time_base.denominator
+    if isinstance(plan.target, AudioTarget):
+        yield plan.target.rate
+    elif stream.type == "audio" and stream.codec_context is not None:
+        yield stream.codec_context.sample_rate or 1
