@@ -115,7 +115,7 @@ def _times(source: SourceInfo, tracks: Sequence[TrackPlan], container: Container
         yield Foreseen(text=text, loss=False)
     kept = container.time_base
     if kept == 0:
-        text = f"{container.format} keeps no times: frames follow each other at a fixed rate, and copied tracks begin at once"
+        text = f"{container.format} keeps no times: frames follow at a fixed rate, and copied tracks begin at once"
         yield Foreseen(text=text, loss=True)
     elif kept is not None and (source.video.time_base / kept).denominator != 1:
         text = f"{container.format} keeps times in steps of {kept} seconds, so frame times are rounded to those"
