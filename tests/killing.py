@@ -74,10 +74,10 @@ def once_there(path: Path, seconds: float) -> Moment:
     return moment
 
 
-def main(rounds: int, seed: int = 1) -> int:
+def main(rounds: int, *, frames: int = 1600, seed: int = 1) -> int:
     chance = random.Random(seed)
     folder = Path(tempfile.mkdtemp(prefix="vidsr-killing-"))
-    source = make_clip(folder / "in.mp4", frames=1600, width=160, height=120)
+    source = make_clip(folder / "in.mp4", frames=frames, width=160, height=120)
     model = nearest_model(folder / "nearest.onnx")
     whole, target = folder / "whole.mp4", folder / "out.mp4"
     begin = time.monotonic()
