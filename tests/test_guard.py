@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -15,6 +16,7 @@ from vidsr.frame import Frame, FrameLayout
 from vidsr.notes import Notes
 
 SOURCE = FrameLayout(family="yuv", bits=8, height=90, width=160, chroma=(2, 2))
+DOUBLE = FrameLayout(family="yuv", bits=8, height=180, width=320, chroma=(2, 2))
 TARGET = FrameLayout(family="yuv", bits=10, height=180, width=320, chroma=(2, 2))
 
 
@@ -82,7 +84,7 @@ def test_collapsed_frames_are_computed_again(spoil: object) -> None:
     wanted = [plane.copy() for plane in slot.output]
     spoil(slot.output[0])  # type: ignore[operator]
     exact, notes = Doubling(), Notes()
-    guard = Guard(lambda: exact, 8, 10, notes, Fraction(1))
+    guard = Guard(lambda: exact, SOURCE, TARGET, notes, Fraction(1))
     guard.check(slot, frame)
     guard.close()
     for plane, right in zip(slot.output, wanted, strict=True):
@@ -96,7 +98,7 @@ def test_good_frames_cost_no_engine() -> None:
         raise AssertionError("no exact engine is needed")
 
     slot, frame = filled()
-    guard = Guard(refuse, 8, 10, Notes(), Fraction(0))
+    guard = Guard(refuse, SOURCE, TARGET, Notes(), Fraction(0))
     guard.check(slot, frame)
     guard.close()
 
@@ -112,7 +114,7 @@ def test_what_fp32_gives_as_well_stays() -> None:
             slot.output[0][:] = 1023 - slot.output[0] + 1
 
     notes = Notes()
-    Guard(Inverting, 8, 10, notes, Fraction(0)).check(slot, frame)
+    Guard(Inverting, SOURCE, TARGET, notes, Fraction(0)).check(slot, frame)
     np.testing.assert_array_equal(slot.output[0], before)
     assert not notes
 
@@ -123,6 +125,28 @@ def test_sharpening_denoising_and_dark_scenes_are_no_collapse(seed: int) -> None
     large = small.repeat(2, axis=0).repeat(2, axis=1).astype(np.float64)
     blurred = (large + np.roll(large, 2, 0) + np.roll(large, 2, 1) + np.roll(large, -2, 0) + np.roll(large, -2, 1)) / 5
     for changed in (blurred, large + 2 * (large - blurred), large * 0.98 + 2):
-        assert not collapsed(small, 8, np.clip(changed, 0, 255).astype(np.uint8), 8)
+        assert not collapsed([small], SOURCE, [np.clip(changed, 0, 255).astype(np.uint8)], DOUBLE)
     dark = (small // 40 + 16).astype(np.uint8)
-    assert not collapsed(dark, 8, np.full((180, 320), 17, np.uint8), 8)
+    assert not collapsed([dark], SOURCE, [np.full((180, 320), 17, np.uint8)], DOUBLE)
+
+
+def test_a_collapse_beside_what_the_model_means_is_found() -> None:
+    """A model that flattens one part must not make the guard blind for the rest."""
+
+    class Flattening(Doubling):
+        def wait(self, slot: Slot) -> None:
+            super().wait(slot)
+            slot.output[0][:45, :80] = 400
+
+    slot, frame = filled()
+    slot.output[0][:] = 0
+    notes = Notes()
+    Guard(Flattening, SOURCE, TARGET, notes, Fraction(0)).check(slot, frame)
+    assert slot.output[0].max() > 0
+    assert notes
+
+
+def test_rgb_beside_yuv() -> None:
+    rgb = replace(DOUBLE, family="rgb", chroma=(1, 1))
+    green = [np.full((180, 320), value, np.uint8) for value in (255, 0, 0)]
+    assert not collapsed([np.full((90, 160), 182, np.uint8)], SOURCE, green, rgb)

@@ -66,11 +66,11 @@ class Report:
     """The run is over.
 
     target: the output; after a run that was stopped, the playable part that was asked for, or None.
-    frames: in the output, of which `resumed` were done by earlier runs. seconds, fps: of this run, from the first
-    frame's decoding to the last one encoded, without loading the model. busy: see `Progress`, over the whole run.
+    frames: in the output, or kept, of which `resumed` were done by earlier runs. seconds, fps: of this run, from the
+    first frame's decoding to the last one encoded, without loading the model. busy: see `Progress`, over the whole run.
     complete: False when it was stopped early on request; the work then lies in `kept` and can be resumed (None if
     there was nothing worth keeping). verified: whether the output was read again and found right; None where that was
-    not asked for. faults: the first differences.
+    not asked for or was stopped. faults: the first differences.
     """
 
     target: str | None

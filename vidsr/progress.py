@@ -169,9 +169,10 @@ class Display:
             frames += f" ({report.resumed} of them by earlier runs)"
         busy = ", ".join(f"{stage} {share:.0%}" for stage, share in report.busy.items())
         verified = ", verified" if report.verified else ""
+        speed = f" in {human_seconds(report.seconds)} ({report.fps:.2f} fps; busy: {busy})" if report.fps else ""
         self.line(
-            f"{report.target or report.kept or 'nothing kept'}: {frames} in {human_seconds(report.seconds)} "
-            f"({report.fps:.2f} fps; busy: {busy}), {human_bytes(report.written_bytes)}{verified}"
+            f"{report.target or report.kept or 'nothing kept'}: {frames}{speed}, "
+            f"{human_bytes(report.written_bytes)}{verified}"
         )
         for fault in report.faults:
             self.line(f"fault: {fault}")

@@ -24,7 +24,8 @@ command = MainGroup(name="vidsr", default=upscale, commands=COMMANDS)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Runs the command line and exits: 0 done, 1 failed, 2 used wrongly, 130 interrupted."""
+    """Runs the command line and exits: 0 done, 1 failed, 2 used wrongly, 3 the output differs, 70 our fault,
+    130 interrupted."""
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     try:

@@ -41,6 +41,8 @@ Other commands (each has its own --help):
 
 What is done lies in out.mp4.vidsr/ until the output is complete. After Ctrl-C, a crash or a power cut, the same
 command with --resume goes on there and makes the same frames as a run that was never interrupted.
+
+Exit codes: 0 done, 1 failed, 2 used wrongly, 3 done but OUT differs from IN, 130 stopped.
 """
 
 
@@ -135,7 +137,7 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
 )
 @_option("-y", "--overwrite", is_flag=True, section="Run", help="Replace OUT if it exists, or an unfinished run.")
 @_option("--resume", is_flag=True, section="Run", help="Go on with an unfinished run; begins where there is none.")
-@_option("--keep-partial", is_flag=True, section="Run", help="Make what a Ctrl-C leaves playable: OUT.partial.")
+@_option("--keep-partial", is_flag=True, section="Run", help="Make what a Ctrl-C leaves playable: out.partial.mp4.")
 @_option(
     "--verify/--no-verify",
     default=True,
@@ -204,8 +206,13 @@ def _exit_code(report: Report) -> int:
         click.echo(f"vidsr: stopped; {'; '.join(parts) or 'no segment was whole, so nothing was kept'}", err=True)
         return 130
     if report.verified is False:
-        first = "; ".join(report.faults[:3])
-        click.echo(f"vidsr: {report.target} differs from its input: {first} (see `vidsr verify`)", err=True)
+        count = len(report.faults)
+        click.echo(
+            f"vidsr: {report.target} differs from its input: {report.faults[0]}"
+            + (f", and {count - 1} more" if count > 1 else "")
+            + " (see `vidsr verify`)",
+            err=True,
+        )
         return 3
     return 0
 

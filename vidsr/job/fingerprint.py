@@ -33,8 +33,9 @@ class Unchanged:
     """Finds out whether a file was changed since this was made; cheap as long as nobody touched it."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self.fingerprint = path, fingerprint(path)
+        self._path = path
         self._marks = self._look()
+        self.fingerprint = fingerprint(path)
 
     def check(self) -> None:
         """Raises InputError if the content is another one."""

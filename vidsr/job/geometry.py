@@ -40,6 +40,11 @@ def target_geometry(
     else:
         height, width = _from_size(size, video)
     rounded = _rounded(height, even[0]), _rounded(width, even[1])
+    if size is not None and size.strip().lower() not in NAMED_SIZES and rounded != (int(height), int(width)):
+        raise UsageError(
+            f"--size {size}: the colour of this picture needs whole multiples of {even[1]}x{even[0]}, "
+            f"{rounded[1]}x{rounded[0]} for example"
+        )
     return *rounded, _kept_shape(layout.height, layout.width, *rounded, ratio)
 
 
@@ -60,7 +65,7 @@ def _from_size(size: str, video: VideoInfo) -> tuple[Fraction, Fraction]:
 
 
 def _upright(video: VideoInfo) -> bool:
-    """Whether the picture as it is stored, which is what a size is about, is higher than wide when it is shown."""
+    """Whether the picture is higher than wide, before any turning: sizes are about the picture as it is stored."""
     return video.layout.height > video.layout.width * (video.sample_aspect_ratio or Fraction(1))
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal
@@ -55,18 +55,15 @@ def run(job: Job, *, observer: Observer, stop: Event, cancel: Event) -> Report:
     try:
         return _Run(job, workspace, unchanged, observer, stop, cancel).report()
     except VidsrError as error:
-        if workspace.segments:
-            error.args = (f"{error}; {_kept(workspace)}",)
+        if workspace.segments and not workspace.named and workspace.folder.exists():
+            kept = f"{workspace.frames} frames are kept in {workspace.folder}"
+            error.args = (f"{error}; {kept}: once that is mended, the same command with --resume goes on there",)
         raise
     finally:
         if workspace.segments and not workspace.named:
             workspace.release()
         else:
             workspace.remove()
-
-
-def _kept(workspace: Workspace) -> str:
-    return f"{workspace.frames} frames are kept in {workspace.folder}: the same command with --resume goes on there"
 
 
 class _Run:
@@ -82,17 +79,23 @@ class _Run:
         self._warnings: list[str] = []
         self._readers: list[VideoReader] = []
         tile, threads = workspace.plan["tile"], workspace.plan["threads"]
-        self._plan = replace(job.engine, tile=tuple(tile) if tile else None)
+        if job.settings.memory_bytes is None:
+            self._plan = replace(job.engine, tile=tuple(tile) if tile else None)
+        else:  # the user's word; tiles change no frame
+            self._plan = job.engine
         self._encoder = replace(job.encoder, options=job.encoder.options | threads)
 
     def report(self) -> Report:
         for warning in self._job.warnings:
             self._warn(warning)
         if self._workspace.named:
+            self._announce()
             return self._named_before()
         if self._job.path.exists() and not self._job.settings.overwrite:
             raise OutputError(f"{self._job.path} exists already: add -y (overwrite=True) to replace it")
-        self._observer(_start(self._job, self._workspace.frames))
+        self._announce()
+        if self._workspace.damaged_frames:
+            self._warn(f"{self._workspace.damaged_frames} frames of an earlier run were damaged and are made again")
         sink = SegmentSink(
             self._workspace,
             self._encoder,
@@ -102,15 +105,18 @@ class _Run:
         totals = self._transfer(sink)
         self._note_reading(totals)
         target: Path | None = None
+        verification: Verification | None = None
+        frames = self._workspace.frames
         if totals.reached_end:
-            target = self._finish()
+            verification = self._finish()
+            target = self._job.path
         elif self._job.settings.keep_partial:
             target = self._finish_part(sink.rest)
-        verification = self._verify(target) if totals.reached_end and target else None
+            frames += sink.rest.frames if sink.rest else 0
         kept = not totals.reached_end and bool(self._workspace.segments)
         done = Report(
             target=str(target) if target else None,
-            frames=totals.frames + self._resumed,
+            frames=frames,
             resumed=self._resumed,
             seconds=totals.seconds,
             fps=totals.frames / totals.seconds,
@@ -126,6 +132,22 @@ class _Run:
         self._observer(done)
         return done
 
+    def _announce(self) -> None:
+        job, layout = self._job, self._job.source.video.layout
+        self._observer(
+            Start(
+                source=str(job.source.path),
+                target=str(job.path),
+                source_size=(layout.width, layout.height),
+                target_size=(job.video.layout.width, job.video.layout.height),
+                model=job.engine.model.name,
+                engine=str(self._plan),
+                encoder=f"{job.encoder.name} {pixel_format(job.video.layout)}",
+                frames=job.frames,
+                resumed=self._workspace.frames,
+            )
+        )
+
     def _warn(self, text: str) -> None:
         self._warnings.append(text)
         self._observer(Warned(message=text))
@@ -140,7 +162,7 @@ class _Run:
             convert=Conversions(plan.source, plan.target, job.video.color),
             slots=_SLOTS,
             open_guard=self._open_guard if guarded else None,
-            finish=_finish(plan, job.video.layout),
+            finish=_resizer(plan, job.video.layout),
         )
         return transfer(
             spec,
@@ -168,10 +190,7 @@ class _Run:
         return reader
 
     def _open_guard(self) -> Guard:
-        plan = self._plan
-        return Guard(
-            plan.exact().open, plan.source.bits, plan.target.bits, self._guard_notes, self._job.source.start_seconds
-        )
+        return _guard(self._plan, self._guard_notes, self._job.source.start_seconds)
 
     def _note_reading(self, totals: Totals) -> None:
         """Warns of what had to be mended so far."""
@@ -186,12 +205,14 @@ class _Run:
         for line in [*reader.notes.lines(), *self._guard_notes.lines()]:
             self._warn(line)
 
-    def _finish(self) -> Path:
-        """Joins all segments and gives the file its name."""
+    def _finish(self) -> Verification | None:
+        """Joins all segments, compares the file with its source, and gives it its name."""
         workspace = self._workspace
         if not workspace.segments:
             raise OutputError(f"{self._job.path}: no frame to write: the chosen part of the input holds none")
         self._join(workspace.joined, workspace.segments, complete=True)
+        self._unchanged.check()
+        verification = self._verify(workspace.joined)
         try:
             workspace.name(overwrite=self._job.settings.overwrite)
         except FileExistsError:
@@ -200,19 +221,19 @@ class _Run:
             ) from None
         except OSError as error:
             raise OutputError(f"{self._job.path}: cannot be named ({error.strerror or error})") from error
-        return self._job.path
+        return verification
 
     def _finish_part(self, rest: SegmentInfo | None) -> Path | None:
         """A playable file of what is done; None if that is nothing."""
         segments = [*self._workspace.segments, *([rest] if rest else [])]
         if not segments:
             return None
-        target = _free_partial(self._job.path)
+        joined, target = self._workspace.joined, _free_partial(self._job.path)
+        self._join(joined, segments, complete=False)
         try:
-            self._join(target, segments, complete=False)
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
+            joined.replace(target)
+        except OSError as error:
+            raise OutputError(f"{target}: cannot be named ({error.strerror or error})") from error
         return target
 
     def _join(self, target: Path, segments: list[SegmentInfo], *, complete: bool) -> None:
@@ -237,7 +258,7 @@ class _Run:
 
     def _verify(self, target: Path) -> Verification | None:
         """Reads the output again; None where that is not wanted, or given up."""
-        if not self._job.settings.verify or self._stop.is_set():
+        if not self._job.settings.verify:
             return None
         job = self._job
         expected = Expectation(
@@ -250,7 +271,10 @@ class _Run:
             video=job.video,
         )
         found = verify(target, expected, on_progress=_ticking(self._observer, "verifying"), stop=self._stop)
-        return None if self._stop.is_set() else found
+        if self._stop.is_set():
+            self._warn(f"stopped before everything was compared: see `vidsr verify {job.source.path} {job.path}`")
+            return None
+        return found
 
     def _named_before(self) -> Report:
         """Of a run that ended between naming its output and cleaning up."""
@@ -287,7 +311,11 @@ def _ticking(observer: Observer, name: Literal["joining", "verifying"]) -> Calla
     return tick
 
 
-def _finish(plan: EnginePlan, layout: FrameLayout) -> Resizer | None:
+def _guard(plan: EnginePlan, notes: Notes, begin: Fraction) -> Guard:
+    return Guard(plan.exact().open, plan.source, plan.target, notes, begin)
+
+
+def _resizer(plan: EnginePlan, layout: FrameLayout) -> Resizer | None:
     """What brings the engine's frames to the output's size."""
     same = (plan.target.height, plan.target.width) == (layout.height, layout.width)
     return None if same else Resizer(plan.target, layout)
@@ -309,7 +337,8 @@ def _plan(job: Job) -> dict[str, Any]:
 def _identity(job: Job, source: Unchanged) -> dict[str, str]:
     """Everything that the frames of the output depend on, by names for people."""
     settings, options = job.settings, job.engine.options
-    encoding = {key: value for key, value in job.encoder.options.items() if key != "threads"}
+    threads = [] if "threads" in settings.encoder_options else ["threads"]
+    encoding = {key: value for key, value in job.encoder.options.items() if key not in threads}
     video = job.video
     return {
         "the input": source.fingerprint,
@@ -322,25 +351,9 @@ def _identity(job: Job, source: Unchanged) -> dict[str, str]:
         "the pixel format": f"{pixel_format(video.layout)} {video.layout.siting}",
         "the colour": f"{video.color} {video.hdr}",
         "the encoder": " ".join([job.encoder.name, *sorted(f"{key}={value}" for key, value in encoding.items())]),
-        "--strict": str(settings.strict),
         "vidsr": vidsr.__version__,
-        **{package: version(package) for package in ("av", job.engine.backend.name)},
+        **{library: import_module(library).__version__ for library in ("av", job.engine.backend.name)},
     }
-
-
-def _start(job: Job, resumed: int) -> Start:
-    layout = job.source.video.layout
-    return Start(
-        source=str(job.source.path),
-        target=str(job.path),
-        source_size=(layout.width, layout.height),
-        target_size=(job.video.layout.width, job.video.layout.height),
-        model=job.engine.model.name,
-        engine=str(job.engine),
-        encoder=f"{job.encoder.name} {pixel_format(job.video.layout)}",
-        frames=job.frames,
-        resumed=resumed,
-    )
 
 
 def stream(source_path: Path, settings: Settings) -> Iterator[Frame]:
@@ -365,7 +378,8 @@ def stream(source_path: Path, settings: Settings) -> Iterator[Frame]:
         open_engine=plan.open,
         convert=Conversions(layout, target, output_tags(source, target)),
         slots=_SLOTS,
-        finish=_finish(plan, replace(target, height=height, width=width)),
+        open_guard=(lambda: _guard(plan, Notes(), source.start_seconds)) if plan.options.precision != "fp32" else None,
+        finish=_resizer(plan, replace(target, height=height, width=width)),
     )
     with Pipeline(spec) as pipeline:
         for frame in pipeline.frames():

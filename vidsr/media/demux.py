@@ -19,6 +19,10 @@ from vidsr.errors import InputError
 __all__ = ["Decoded", "Decoder", "file_url", "open_input", "tags_of"]
 
 
+_SILENT = {"hevc"}
+"""Codecs whose decoder says nothing of damage: they never run threaded, where the same file gives other frames."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """One frame from the decoder.
@@ -110,7 +114,6 @@ class Decoder:
         self._open(threads)
 
     def _open(self, threads: bool) -> None:
-        self._threads = threads
         self.container = open_input(self._path)
         self._counts = self.container.format.name == "avi"
         stream: Any = self.container.streams[self._index]
@@ -118,8 +121,9 @@ class Decoder:
         context: Any = self.stream.codec_context
         if context is None:
             raise InputError(f"{self._path}: FFmpeg has no decoder for its video")
-        self.stream.thread_type = "AUTO" if threads else "SLICE"
-        if threads:
+        self._threads = threads and context.name not in _SILENT
+        self.stream.thread_type = "AUTO" if self._threads else "SLICE"
+        if self._threads:
             context.options = {"err_detect": "explode"}
         else:
             context.thread_count = 1

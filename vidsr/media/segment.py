@@ -178,7 +178,6 @@ class SegmentWriter:
             except (av.error.FFmpegError, OSError) as error:
                 raise OutputError(f"{self.path}: writing failed ({error.strerror or error})") from error
 
-
     def _decode_time(self, packet: Any) -> int:
         """The packet's own, or one that will do: x265 leaves it undefined when it gets fewer frames than it reorders.
 

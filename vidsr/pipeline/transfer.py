@@ -52,7 +52,7 @@ def transfer(
     if sink.overrun != "wait":
         raise ValueError("transfer serves sinks that wait; one that drops frames needs a run of its own")
     meter = Meter()
-    done = Event()
+    done, given_up = Event(), Event()
     state = _State()
 
     def encode(pipeline: Pipeline) -> None:
@@ -62,7 +62,7 @@ def transfer(
                 with meter.at("encode"):
                     sink.write(frame)
                 state.frames += 1
-            if cancel.is_set():
+            if cancel.is_set() or given_up.is_set():
                 raise Aborted
             with meter.at("encode"):
                 state.closed = True
@@ -90,7 +90,7 @@ def transfer(
                 on_progress(_progress(meter, state.frames, earlier, total, written_bytes()))
         finally:
             if not done.is_set():
-                cancel.set()
+                given_up.set()
                 pipeline.abort()
             thread.join()
     if pipeline.error is not None:

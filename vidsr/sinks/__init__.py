@@ -29,5 +29,5 @@ class Sink(Protocol):
         """Called once, also when `open` was not or failed; frees everything even when it raises.
 
         complete: every frame came; the result gets its name. stopped: what came is finished and kept, recognisable
-        as a part. failed: nothing is left behind.
+        as a part. failed: nothing half done is left behind.
         """

@@ -78,6 +78,8 @@ def join(
                 passthrough.copy_until(None, output)
         with target.open("rb+") as written:
             os.fsync(written.fileno())
+    except BrokenPipeError:  # not the file's: whoever read the progress is gone
+        raise
     except (av.error.FFmpegError, OSError) as error:
         raise OutputError(f"{target}: writing failed ({error.strerror or error})") from error
     finally:

@@ -78,8 +78,8 @@ class SegmentSink:
             if self._current is not None and outcome == "complete":
                 self._close_segment()
             elif self._current is not None and outcome == "stopped" and self._keep_rest:
-                current, self._current = self._current, None
-                self.rest = current.close()
+                self.rest = self._current.close()
+                self._current = None
         finally:
             if self._current is not None:
                 self._current.abandon()
@@ -87,8 +87,8 @@ class SegmentSink:
 
     def _close_segment(self) -> None:
         assert self._current is not None
-        current, self._current, self._frames = self._current, None, 0
-        segment = current.close()
+        segment = self._current.close()
         self._before_adding()
-        self._written += segment.bytes
         self._workspace.add(segment)
+        self._current, self._frames = None, 0
+        self._written += segment.bytes

@@ -35,7 +35,8 @@ class Workspace:
     """`OUT.vidsr/`: made, taken up again and removed by one run at a time, which a lock sees to.
 
     identity: facts about input, model and settings by name; a run is only taken up again under the same. plan: what
-    the first run decided and a later one follows. The journal is a line for these and one for each whole segment, every
+    the first run decided and a later one follows. damaged_frames: of an earlier run, whose files were damaged since.
+    The journal is a line for these and one for each whole segment, every
     line synced; a torn last line is a segment that is not done.
 
     mode: "new" refuses a folder that holds work, "resume" takes it up (and begins where there is none), "replace"
@@ -53,6 +54,7 @@ class Workspace:
         self.segments: list[SegmentInfo] = []
         self.plan = dict(plan)
         self.named = False
+        self.damaged_frames = 0
         self._identity = dict(identity)
         self._lock = self._locked()
         try:
@@ -115,6 +117,11 @@ class Workspace:
         while True:
             with self._writing():
                 self.folder.mkdir(exist_ok=True)
+                foreign = [entry.name for entry in self.folder.iterdir() if not _OWN_NAMES.fullmatch(entry.name)]
+            if foreign:
+                raise OutputError(
+                    f"{self.folder} is needed for the work under way, but holds {foreign[0]}: move that away"
+                )
             lock = FileLock(self.folder / _LOCK, timeout=0)
             try:
                 lock.acquire()
@@ -129,15 +136,18 @@ class Workspace:
             lock.release()
 
     def _enter(self, mode: Literal["new", "resume", "replace"]) -> None:
-        foreign = [entry.name for entry in self.folder.iterdir() if not _OWN_NAMES.fullmatch(entry.name)]
-        if foreign:
-            raise OutputError(f"{self.folder} is needed for the work under way, but holds {foreign[0]}: move that away")
         if mode == "replace":
             self._clear()
         header, segments, joined = self._read()
-        if joined and self._is_output(joined):
+        if header is None and any(self.folder.glob("*.segment")):
+            raise OutputError(
+                f"{self.folder} holds work that this version of vidsr cannot read: move it away, or add -y "
+                "(overwrite=True) to begin anew"
+            )
+        if header is not None and joined and self._is_output(joined):
+            self._compare(header)
             self.named, self.segments = True, segments
-        elif header is None or (mode == "new" and not segments):
+        elif header is None or not segments:
             self._clear()
             self._append({"version": _VERSION, "identity": self._identity, "plan": self.plan})
         elif mode == "new":
@@ -150,6 +160,7 @@ class Workspace:
             self._compare(header)
             self.plan = header["plan"]
             self.segments = self._whole(segments)
+            self.damaged_frames = sum(segment.frames for segment in segments) - self.frames
             self._rewrite()
 
     def _clear(self) -> None:
@@ -169,11 +180,14 @@ class Workspace:
                 entries.append(json.loads(line))
             except ValueError:
                 break
-        if not entries or entries[0].get("version") != _VERSION:
+        if not entries or not isinstance(entries[0], dict) or entries[0].get("version") != _VERSION:
             return None, [], None
-        segments = [SegmentInfo(**entry["segment"]) for entry in entries if "segment" in entry]
-        joined = next((entry["joined"] for entry in reversed(entries) if "joined" in entry), None)
-        return entries[0], segments, joined
+        try:
+            segments = [SegmentInfo(**entry["segment"]) for entry in entries if "segment" in entry]
+            joined = next((entry["joined"] for entry in reversed(entries) if "joined" in entry), None)
+            return {"identity": entries[0]["identity"], "plan": entries[0]["plan"]}, segments, joined
+        except (KeyError, TypeError):  # written by another version
+            return None, [], None
 
     def _is_output(self, joined: Mapping[str, Any]) -> bool:
         """Whether the run ended between naming the output and cleaning up."""
@@ -190,7 +204,7 @@ class Workspace:
             if old != new:
                 raise OutputError(
                     f"{self.folder} cannot be resumed: {key} was {old}, now it is {new}; "
-                    "use the same input and settings, or -y (overwrite=True) to begin anew"
+                    "use the same input and settings, or begin anew with -y (overwrite=True) and without --resume"
                 )
 
     def _whole(self, segments: list[SegmentInfo]) -> list[SegmentInfo]:
