@@ -282,3 +282,53 @@ def test_progress_counts_earlier_frames(
     vidsr.upscale(long_clip, target, resume=True, observer=seen.append, **options)
     assert all(event.frames >= 500 for event in seen if isinstance(event, Progress))
     assert [event.resumed for event in seen if isinstance(event, Start)] == [500]
+
+
+def test_strictness_and_memory_may_change(
+    long_clip: Path, options: dict[str, Any], whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither changes a frame, and a run that ended for one of them must be able to go on."""
+    target = tmp_path / "out.mp4"
+    with monkeypatch.context() as patch:
+        cut_at(patch, 300, power_cut)
+        with pytest.raises(PowerCut):
+            vidsr.upscale(long_clip, target, strict=True, **options)
+    report = vidsr.upscale(long_clip, target, resume=True, memory_bytes=2_000_000_000, **options)
+    assert report.resumed == 250
+    assert target.read_bytes() == whole
+
+
+def test_what_is_damaged_of_an_earlier_run_is_said(
+    long_clip: Path, options: dict[str, Any], whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out.mp4"
+    with monkeypatch.context() as patch:
+        cut_at(patch, 510, power_cut)
+        with pytest.raises(PowerCut):
+            vidsr.upscale(long_clip, target, **options)
+    (tmp_path / "out.mp4.vidsr" / "000001.segment").write_bytes(b"rot")
+    report = vidsr.upscale(long_clip, target, resume=True, **options)
+    assert report.resumed == 250
+    assert "250 frames of an earlier run were damaged and are made again" in report.warnings
+    assert target.read_bytes() == whole
+
+
+def test_a_stopped_run_reports_what_is_kept(
+    long_clip: Path, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Event()
+    cut_at(monkeypatch, 300, stop.set)
+    report = vidsr.upscale(long_clip, tmp_path / "out.mp4", stop=stop, **options)
+    assert (report.frames, report.target) == (250, None)
+
+
+def test_the_display_cannot_cancel_later_runs(long_clip: Path, options: dict[str, Any], tmp_path: Path) -> None:
+    cancel = Event()
+
+    def broken(event: RunEvent) -> None:
+        if isinstance(event, Progress):
+            raise PowerCut("the display is gone")
+
+    with pytest.raises(PowerCut):
+        vidsr.upscale(long_clip, tmp_path / "out.mp4", observer=broken, cancel=cancel, **options)
+    assert not cancel.is_set()

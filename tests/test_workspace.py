@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from vidsr.media.segment import SegmentInfo
 
 from vidsr.errors import OutputError
+from vidsr.media.segment import SegmentInfo
 from vidsr.sinks.workspace import Workspace, folder_of
 
 IDENTITY = {"--crf": "18", "the input's size": "1000 bytes"}
@@ -194,3 +194,49 @@ def test_files_of_somebody_else_stay(tmp_path: Path, mode: Literal["new", "resum
     with pytest.raises(OutputError, match="holds holiday"), workspace(tmp_path / "out.mp4", mode):
         pass
     assert (folder / "holiday.mp4").read_text() == "precious"
+
+
+@pytest.mark.parametrize("damage", ["version", "first line", "fields"])
+@pytest.mark.parametrize("mode", ["new", "resume"])
+def test_work_that_cannot_be_read_is_not_cleared(
+    tmp_path: Path, damage: str, mode: Literal["new", "resume", "replace"]
+) -> None:
+    out = tmp_path / "out.mp4"
+    with workspace(out) as first:
+        segment = add_segment(first)
+    journal = folder_of(out) / "journal.jsonl"
+    content = journal.read_text()
+    changes = {"version": ('"version": 1', '"version": 99'), "first line": ("{", ""), "fields": ("reorder", "other")}
+    journal.write_text(content.replace(*changes[damage], 1))
+    with pytest.raises(OutputError, match=r"cannot read.*-y"), workspace(out, mode):
+        pass
+    assert (folder_of(out) / segment.name).exists()
+    with workspace(out, "replace") as fresh:
+        assert fresh.segments == []
+
+
+def test_a_named_run_is_only_taken_up_with_its_own_settings(tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    with workspace(out) as opened:
+        add_segment(opened)
+        opened.joined.write_bytes(b"done")
+        opened.name(overwrite=False)
+    with pytest.raises(OutputError, match="--crf was 18"), workspace(out, "resume", {**IDENTITY, "--crf": "40"}):
+        pass
+
+
+def test_damaged_segments_are_counted(tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    with workspace(out) as first:
+        infos = [add_segment(first, bytes([index])) for index in range(3)]
+    (folder_of(out) / infos[1].name).write_bytes(b"changed")
+    with workspace(out, "resume") as again:
+        assert (again.frames, again.damaged_frames) == (10, 20)
+
+
+def test_other_settings_are_fine_where_nothing_is_done(tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    with workspace(out):
+        pass
+    with workspace(out, "resume", {"--crf": "40"}) as again:
+        assert again.segments == []

@@ -99,7 +99,10 @@ class Pipeline:
                 return
             except Aborted:
                 break
-            yield frame if self._spec.finish is None else replace(frame, planes=self._spec.finish(frame.planes))
+            if self._spec.finish is not None:
+                with self.meter.at("encode"):
+                    frame = replace(frame, planes=self._spec.finish(frame.planes))
+            yield frame
             with suppress(Aborted):  # the next get says so, too
                 self._free.put(slot)
         if self.error is not None:
