@@ -322,11 +322,15 @@ def test_a_stopped_run_reports_what_is_kept(
     assert (report.frames, report.target) == (250, None)
 
 
-def test_the_display_cannot_cancel_later_runs(long_clip: Path, options: dict[str, Any], tmp_path: Path) -> None:
-    cancel = Event()
+def test_the_display_cannot_cancel_later_runs(
+    long_clip: Path, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel, shown = Event(), Event()
+    cut_at(monkeypatch, 10, lambda: None if shown.wait(20) else pytest.fail("nothing is shown"))
 
     def broken(event: RunEvent) -> None:
         if isinstance(event, Progress):
+            shown.set()
             raise PowerCut("the display is gone")
 
     with pytest.raises(PowerCut):

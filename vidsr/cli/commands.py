@@ -157,11 +157,17 @@ def verify_output(
     """
     from dataclasses import asdict as fields
 
+    from vidsr.errors import InputError
+    from vidsr.job import Settings, check_span
     from vidsr.media.container import select
     from vidsr.media.source import probe
     from vidsr.verify import expectation_from, verify
 
-    keep = select(probe(source), tracks)
+    if not output.is_file():
+        raise InputError(f"{output}: no such file")
+    info = probe(source)
+    check_span(Settings(start=start, end=end), info)
+    keep = select(info, tracks)
     expected = expectation_from(source, output, start=start, end=end, deinterlace=deinterlace, keep=keep)
     found = verify(output, expected, on_progress=lambda done: None, stop=None)
     if as_json:
@@ -177,4 +183,7 @@ def _finite(fields: dict[str, float]) -> dict[str, float | None]:
     return {key: value if math.isfinite(value) else None for key, value in fields.items()}
 
 
+_HELP = {"help_option_names": ["-h", "--help"]}
 COMMANDS = [verify_output, list_models, import_model, evaluate_model]
+for _command in COMMANDS:
+    _command.context_settings = _HELP

@@ -70,7 +70,10 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     help="How many times larger; what the model does not do by itself is resized.  [default: the model's]",
 )
 @_option(
-    "--size", section="Picture", metavar="WxH|NAME", help="Size instead: 1920x1080, or a box to fit: 720p, 1080p, 4k."
+    "--size",
+    section="Picture",
+    metavar="WxH|NAME",
+    help="Size as stored, before turning: 1920x1080, or a box: 720p, 4k.",
 )
 @_option(
     "--model", default="span", show_default=True, section="Picture", metavar="NAME|FILE.onnx", help="Model to use."
@@ -93,13 +96,14 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     show_default=True,
     section="Other tracks",
     metavar="LIST",
-    help="Which to keep: all, none, audio, subtitle, attachment, cover, data, audio:eng, 3; -subtitle for all but.",
+    help="Which to keep: all, none, audio, subtitle, attachment, cover, data, audio:eng, 3 (FFmpeg's number); "
+    "-subtitle for all but.",
 )
 @_option(
     "--strict",
     is_flag=True,
     section="Other tracks",
-    help="Refuse to begin if anything would be lost, and end at the first damage in the input.",
+    help="Refuse any loss (times on a container's grid are none), and end at the first damage in the input.",
 )
 @_option(
     "--encoder",
@@ -249,7 +253,8 @@ def _interruptible(stop: Event, cancel: Event) -> Iterator[None]:
             cancel.set()
         stop.set()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

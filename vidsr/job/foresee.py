@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from vidsr.frame import FrameLayout, VideoTrack
-from vidsr.media.container import Container, TrackPlan
-from vidsr.media.encoder import EncoderSettings, carries_hdr
+from vidsr.media.container import VIDEO_WITHOUT_LANGUAGE, Container, TrackPlan
+from vidsr.media.encoder import EncoderSettings
 from vidsr.media.info import Deinterlace, SourceInfo
 from vidsr.media.pixel import pixel_format
 from vidsr.media.source import open_input
@@ -39,7 +39,7 @@ def foresee(
     yield from _tracks(tracks)
     yield from _about(source, container, container_options)
     yield from _picture(source, wanted, video, deinterlace)
-    for line in _lost_light(source, encoder, container):
+    for line in _lost_light(source, video, encoder, container):
         yield Foreseen(text=line, loss=True)
     yield from _times(source, tracks, container)
 
@@ -61,7 +61,10 @@ def _about(source: SourceInfo, container: Container, container_options: Mapping[
         yield Foreseen(text=f"{container.format} cannot hold these tags: {', '.join(lost)}", loss=True)
     with open_input(source.path) as opened:
         chapters = len(opened.chapters())
-        timecode = opened.streams[source.video.index].metadata.get("timecode")
+        tags = opened.streams[source.video.index].metadata
+    timecode, language = tags.get("timecode"), tags.get("language", "und")
+    if language != "und" and container.format in VIDEO_WITHOUT_LANGUAGE:
+        yield Foreseen(text=f"{container.format} holds no language of the video: {language} is left out", loss=True)
     if chapters and not container.chapters:
         yield Foreseen(text=f"{container.format} holds no chapters: {chapters} are left out", loss=True)
     if timecode and not container.timecode:
@@ -99,9 +102,11 @@ def _picture(
         yield Foreseen(text=f"the video is interlaced, {order} field first, {done}", loss=False)
 
 
-def _lost_light(source: SourceInfo, encoder: EncoderSettings, container: Container) -> Iterator[str]:
-    if source.video.hdr is not None and not carries_hdr(encoder.name, container):
+def _lost_light(source: SourceInfo, video: VideoTrack, encoder: EncoderSettings, container: Container) -> Iterator[str]:
+    if video.hdr is None and source.video.hdr is not None:
         yield f"HDR mastering and light level data are left out: {encoder.name} and {container.format} hold none"
+    elif video.hdr != source.video.hdr:
+        yield f"HDR mastering data are left out: they are incomplete, which {encoder.name} does not take"
     for name in source.video.dynamic_hdr:
         yield f"{name} metadata is left out: it describes the picture before enlarging, scene by scene"
 

@@ -36,6 +36,8 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     if os.path.isdir(target_path):
         raise OutputError(f"{target_path} is a folder: give the name of the file to write")
     container = container_of(target_path)
+    if os.path.islink(target_path):  # unlike the method, this takes names that no file can have
+        target_path = target_path.resolve()
     _check_paths(source_path, target_path, settings)
     model = models.load(settings.model)
     source = probe(source_path)
@@ -44,7 +46,8 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     wanted = wanted_layout(settings, source.video.layout, model.scale)
     encoder, target = _choose_encoder(settings, container, wanted)
     source = without_alpha(source) if not target.alpha else source
-    video = _video_track(settings, source, target, model, container, deinterlace)
+    hdr = encoders.kept_hdr(encoder.name, container, source.video.hdr)
+    video = replace(_video_track(settings, source, target, model, container, deinterlace), hdr=hdr)
     engine = plan_engine(settings, model, source.video.layout, target)
     encoders.prove(video, encoder, container.format)
     tracks = plan_tracks(source, container, select(source, settings.tracks))
@@ -80,7 +83,10 @@ def _check_paths(source: Path, target: Path, settings: Settings) -> None:
     if target.samefile(source):
         raise OutputError(f"{target} is the input itself: give another name for the output")
     if not settings.overwrite and not (settings.resume and folder_of(target).exists()):
-        raise OutputError(f"{target} exists already: add -y (overwrite=True) to replace it, or choose another name")
+        none = ", and there is no unfinished run to resume" if settings.resume else ""
+        raise OutputError(
+            f"{target} exists already{none}: add -y (overwrite=True) to replace it, or choose another name"
+        )
 
 
 def check_span(settings: Settings, source: SourceInfo) -> None:
@@ -186,7 +192,6 @@ def _video_track(
         rate=rate,
         sample_aspect_ratio=ratio,
         display_matrix=matrix,
-        hdr=given.hdr,
     )
 
 

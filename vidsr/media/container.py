@@ -15,7 +15,7 @@ from vidsr.media.source import SourceInfo, TrackInfo, open_input
 from vidsr.media.subtitle import TEXT_CODECS, SubtitleTarget, subtitle_targets
 from vidsr.media.transcode import AudioTarget, audio_targets
 
-__all__ = ["CONTAINERS", "Container", "TrackPlan", "container_of", "plan_tracks", "select"]
+__all__ = ["CONTAINERS", "VIDEO_WITHOUT_LANGUAGE", "Container", "TrackPlan", "container_of", "plan_tracks", "select"]
 
 How = Literal["copy", "attach", "convert", "regenerate"]
 
@@ -100,6 +100,8 @@ CONTAINERS = {
     ".nut": Container(format="nut", encoders=_MODERN, lossless=_PCM, lossy=("opus", "aac")),
 }
 """By file name suffix. A new container is one row here."""
+VIDEO_WITHOUT_LANGUAGE = {"avi", "mpegts", "nut"}
+"""Formats that hold no language of a video track."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

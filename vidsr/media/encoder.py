@@ -27,6 +27,7 @@ __all__ = [
     "carries_hdr",
     "configure",
     "formats",
+    "kept_hdr",
     "prove",
     "settings",
 ]
@@ -191,6 +192,16 @@ def carries_hdr(name: str, container: Container) -> bool:
     """Whether HDR10 metadata reaches a file: within the encoded video, or beside it in the container."""
     known = PRESETS.get(name)
     return bool(known and known.hdr) or container.format in _HDR_CONTAINERS
+
+
+def kept_hdr(name: str, container: Container, hdr: HdrMetadata | None) -> HdrMetadata | None:
+    """What of HDR10 metadata reaches a file."""
+    if hdr is None or not carries_hdr(name, container):
+        return None
+    if name == "libsvtav1" and (hdr.primaries is None or hdr.luminance is None):
+        # It takes the whole mastering display or nothing of it.
+        return HdrMetadata(max_cll=hdr.max_cll, max_fall=hdr.max_fall)
+    return hdr
 
 
 def alpha_encoder(container: Container, layout: FrameLayout) -> str | None:

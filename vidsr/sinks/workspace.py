@@ -75,7 +75,11 @@ class Workspace:
         return sum(segment.frames for segment in self.segments)
 
     def next_segment(self) -> Path:
-        return self.folder / f"{len(self.segments):06}.segment"
+        return self.folder / self._segment_name(len(self.segments))
+
+    @staticmethod
+    def _segment_name(index: int) -> str:
+        return f"{index:06}.segment"
 
     def add(self, segment: SegmentInfo) -> None:
         """Vouches for a segment whose file is closed and synced."""
@@ -139,7 +143,8 @@ class Workspace:
         if mode == "replace":
             self._clear()
         header, segments, joined = self._read()
-        if header is None and any(self.folder.glob("*.segment")):
+        work = [entry.name for entry in self.folder.iterdir() if not entry.name.startswith((_LOCK, _JOURNAL))]
+        if header is None and work:
             raise OutputError(
                 f"{self.folder} holds work that this version of vidsr cannot read: move it away, or add -y "
                 "(overwrite=True) to begin anew"
@@ -185,8 +190,9 @@ class Workspace:
         try:
             segments = [SegmentInfo(**entry["segment"]) for entry in entries if "segment" in entry]
             joined = next((entry["joined"] for entry in reversed(entries) if "joined" in entry), None)
-            return {"identity": entries[0]["identity"], "plan": entries[0]["plan"]}, segments, joined
-        except (KeyError, TypeError):  # written by another version
+            identity, plan = dict(entries[0]["identity"]), dict(entries[0]["plan"])
+            return {"identity": identity, "plan": plan}, segments, joined
+        except (KeyError, TypeError, ValueError):  # written by another version
             return None, [], None
 
     def _is_output(self, joined: Mapping[str, Any]) -> bool:
@@ -210,7 +216,8 @@ class Workspace:
     def _whole(self, segments: list[SegmentInfo]) -> list[SegmentInfo]:
         """Those up to the first that is not as the journal says."""
         for index, segment in enumerate(segments):
-            if _sha256(self.folder / segment.name) != segment.sha256:
+            named = segment.name == self._segment_name(index) and segment.frames > 0
+            if not named or _sha256(self.folder / segment.name) != segment.sha256:
                 return segments[:index]
         return segments
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from vidsr.color import ColorTags, HdrMetadata
+from vidsr.media.container import VIDEO_WITHOUT_LANGUAGE
 from vidsr.media.source import SourceInfo, VideoInfo, open_input
 from vidsr.media.tags import container_tags, lost_tags, same_language, stream_tags, tag_options
 from vidsr.verify.expectation import Expectation
@@ -216,7 +217,7 @@ def compare_tags(output: SourceInfo, expected: Expectation) -> Check:
     if not same_language(tags.get("language", "und"), video_tags.get("language", "und")):
         finding.add(
             f"the video's language is {video_tags.get('language', 'not stated')} instead of {tags.get('language')}",
-            expected=name in ("avi", "nut"),
+            expected=name in VIDEO_WITHOUT_LANGUAGE,
         )
     return finding.check(f"all {len(wanted)} there" if wanted else "none, as in the source")
 
