@@ -70,6 +70,8 @@ def decoded_sound(path: Path, track: TrackInfo) -> list[Any]:
     frames: list[Any] = []
     with open_input(path) as opened:
         context: Any = opened.streams[track.index].codec_context
+        if context is None:  # FFmpeg has no decoder for it
+            return []
         for packet in beginnings(opened, [track])[track.index]:
             with suppress(*REFUSALS):
                 frames += context.decode(packet)
