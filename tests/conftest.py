@@ -12,8 +12,22 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from vidsr.color import HdrMetadata
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Clips, weights and test sets that lie beside the checkout of developers and CI, never in it."""
+
+
+HDR = HdrMetadata(
+    primaries=tuple(
+        (Fraction(x, 50000), Fraction(y, 50000))
+        for x, y in ((34000, 16000), (13250, 34500), (7500, 3000), (15635, 16450))
+    ),
+    luminance=(Fraction(1, 200), Fraction(1000)),
+    max_cll=997,
+    max_fall=200,
+)
+"""A mastering display with DCI-P3 primaries, and light levels."""
 
 
 @pytest.fixture(scope="session")

@@ -9,21 +9,13 @@ from typing import Any
 import av
 import pytest
 
+from tests.conftest import HDR
 from vidsr.color import ColorTags, HdrMetadata
 from vidsr.errors import EncoderError, UsageError
 from vidsr.frame import FrameLayout, VideoTrack
 from vidsr.media.container import CONTAINERS
 from vidsr.media.encoder import alpha_encoder, carries_hdr, configure, prove, settings
 
-HDR = HdrMetadata(
-    primaries=tuple(
-        (Fraction(x, 50000), Fraction(y, 50000))
-        for x, y in ((34000, 16000), (13250, 34500), (7500, 3000), (15635, 16450))
-    ),
-    luminance=(Fraction(1, 200), Fraction(1000)),
-    max_cll=997,
-    max_fall=200,
-)
 LAYOUT = FrameLayout(family="yuv", bits=10, height=64, width=64, chroma=(2, 2))
 TRACK = VideoTrack(layout=LAYOUT, color=ColorTags(), time_base=Fraction(1, 90000), rate=Fraction(25))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -79,10 +79,10 @@ def white_band(plane: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("spoil", [black, black_tile, grey, white_band])
-def test_collapsed_frames_are_computed_again(spoil: object) -> None:
+def test_collapsed_frames_are_computed_again(spoil: Callable[[np.ndarray], None]) -> None:
     slot, frame = filled()
     wanted = [plane.copy() for plane in slot.output]
-    spoil(slot.output[0])  # type: ignore[operator]
+    spoil(slot.output[0])
     exact, notes = Doubling(), Notes()
     guard = Guard(lambda: exact, SOURCE, TARGET, notes, Fraction(1))
     guard.check(slot, frame)

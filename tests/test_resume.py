@@ -73,6 +73,14 @@ def power_cut() -> None:
     raise PowerCut("the power is gone")
 
 
+def interrupt(monkeypatch: pytest.MonkeyPatch, number: int, source: Path, target: Path, **choices: Any) -> None:
+    """A run whose power is gone before it writes the frame of that number."""
+    with monkeypatch.context() as patch:
+        cut_at(patch, number, power_cut)
+        with pytest.raises(PowerCut):
+            vidsr.upscale(source, target, **choices)
+
+
 @pytest.mark.parametrize("number", [251, 400, 501, 619])
 def test_a_resumed_run_makes_the_same_file(
     long_clip: Path, options: dict[str, Any], whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -108,10 +116,7 @@ def test_trimmed_and_shifted(
 ) -> None:
     choices = {**options, "start": 2.0, "end": 20.0}
     vidsr.upscale(long_clip, tmp_path / "whole.mp4", **choices)
-    with monkeypatch.context() as patch:
-        cut_at(patch, 300, power_cut)
-        with pytest.raises(PowerCut):
-            vidsr.upscale(long_clip, tmp_path / "out.mp4", **choices)
+    interrupt(monkeypatch, 300, long_clip, tmp_path / "out.mp4", **choices)
     vidsr.upscale(long_clip, tmp_path / "out.mp4", resume=True, **choices)
     assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
@@ -139,10 +144,7 @@ def test_other_settings_are_refused(
     said: str | None,
 ) -> None:
     target = tmp_path / "out.mp4"
-    with monkeypatch.context() as patch:
-        cut_at(patch, 300, power_cut)
-        with pytest.raises(PowerCut):
-            vidsr.upscale(long_clip, target, **options)
+    interrupt(monkeypatch, 300, long_clip, target, **options)
     if said is None:  # ONNX Runtime works in FP32 anyhow
         assert vidsr.upscale(long_clip, target, resume=True, **{**options, **change}).resumed == 250
         return
@@ -156,10 +158,7 @@ def test_another_input_is_refused(
 ) -> None:
     source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
     shutil.copy(long_clip, source)
-    with monkeypatch.context() as patch:
-        cut_at(patch, 300, power_cut)
-        with pytest.raises(PowerCut):
-            vidsr.upscale(source, target, **options)
+    interrupt(monkeypatch, 300, source, target, **options)
     content = bytearray(source.read_bytes())
     content[len(content) // 2] ^= 1
     source.write_bytes(content)
@@ -173,10 +172,7 @@ def test_an_unfinished_run_is_not_thrown_away_unasked(
     long_clip: Path, options: dict[str, Any], whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "out.mp4"
-    with monkeypatch.context() as patch:
-        cut_at(patch, 300, power_cut)
-        with pytest.raises(PowerCut):
-            vidsr.upscale(long_clip, target, **options)
+    interrupt(monkeypatch, 300, long_clip, target, **options)
     with pytest.raises(OutputError, match="unfinished run, 250 frames"):
         vidsr.upscale(long_clip, target, **options)
     assert vidsr.upscale(long_clip, target, overwrite=True, **options).resumed == 0
@@ -275,10 +271,7 @@ def test_progress_counts_earlier_frames(
     long_clip: Path, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, seen = tmp_path / "out.mp4", []
-    with monkeypatch.context() as patch:
-        cut_at(patch, 520, power_cut)
-        with pytest.raises(PowerCut):
-            vidsr.upscale(long_clip, target, **options)
+    interrupt(monkeypatch, 520, long_clip, target, **options)
     vidsr.upscale(long_clip, target, resume=True, observer=seen.append, **options)
     assert all(event.frames >= 500 for event in seen if isinstance(event, Progress))
     assert [event.resumed for event in seen if isinstance(event, Start)] == [500]
@@ -289,10 +282,7 @@ def test_strictness_and_memory_may_change(
 ) -> None:
     """Neither changes a frame, and a run that ended for one of them must be able to go on."""
     target = tmp_path / "out.mp4"
-    with monkeypatch.context() as patch:
-        cut_at(patch, 300, power_cut)
-        with pytest.raises(PowerCut):
-            vidsr.upscale(long_clip, target, strict=True, **options)
+    interrupt(monkeypatch, 300, long_clip, target, strict=True, **options)
     report = vidsr.upscale(long_clip, target, resume=True, memory_bytes=2_000_000_000, **options)
     assert report.resumed == 250
     assert target.read_bytes() == whole
@@ -302,10 +292,7 @@ def test_what_is_damaged_of_an_earlier_run_is_said(
     long_clip: Path, options: dict[str, Any], whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "out.mp4"
-    with monkeypatch.context() as patch:
-        cut_at(patch, 510, power_cut)
-        with pytest.raises(PowerCut):
-            vidsr.upscale(long_clip, target, **options)
+    interrupt(monkeypatch, 510, long_clip, target, **options)
     (tmp_path / "out.mp4.vidsr" / "000001.segment").write_bytes(b"rot")
     report = vidsr.upscale(long_clip, target, resume=True, **options)
     assert report.resumed == 250

@@ -19,6 +19,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.conftest import HDR
 from vidsr.color import ColorTags, HdrMetadata
 from vidsr.errors import EncoderError, OutputError
 from vidsr.frame import Frame, FrameLayout, Plane, VideoTrack
@@ -247,17 +248,6 @@ def test_transparency_of_vp9_survives(tmp_path: Path) -> None:
     assert [time * 1000 for time in times] == [0, 40, 81, 121, 160]
     for made, frame in zip(pictures, frames, strict=True):
         assert np.abs(made[3].astype(int) - frame.planes[3]).mean() < 2
-
-
-HDR = HdrMetadata(
-    primaries=tuple(
-        (Fraction(x, 50000), Fraction(y, 50000))
-        for x, y in ((34000, 16000), (13250, 34500), (7500, 3000), (15635, 16450))
-    ),
-    luminance=(Fraction(1, 200), Fraction(1000)),
-    max_cll=997,
-    max_fall=200,
-)
 
 
 @pytest.mark.parametrize("hdr", [HDR, HdrMetadata(max_cll=997, max_fall=200)], ids=["whole", "light level only"])

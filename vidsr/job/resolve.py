@@ -103,12 +103,10 @@ def check_span(settings: Settings, source: SourceInfo) -> None:
 
 
 def choose_deinterlace(settings: Settings, source: SourceInfo) -> Deinterlace:
-    """ "auto" keeps one frame for each frame: the output has the input's frames and times."""
+    """Raises UsageError for what is no way to deinterlace."""
     if settings.deinterlace not in ("auto", "off", "frame", "field"):
         raise UsageError(f"--deinterlace {settings.deinterlace}: choose auto, off, frame or field")
-    if settings.deinterlace != "auto":
-        return settings.deinterlace
-    return "off" if source.video.scan == "progressive" else "frame"
+    return source.video.deinterlace_for(settings.deinterlace)
 
 
 def wanted_layout(settings: Settings, source: FrameLayout, scale: int) -> FrameLayout:

@@ -113,14 +113,20 @@ class _Run:
         elif self._job.settings.keep_partial:
             target = self._finish_part(sink.rest)
             frames += sink.rest.frames if sink.rest else 0
+        written = target.stat().st_size if target else sink.written_bytes
+        return self._done(totals, target, frames, written, verification)
+
+    def _done(
+        self, totals: Totals, target: Path | None, frames: int, written: int, verification: Verification | None
+    ) -> Report:
         kept = not totals.reached_end and bool(self._workspace.segments)
         done = Report(
             target=str(target) if target else None,
             frames=frames,
             resumed=self._resumed,
             seconds=totals.seconds,
-            fps=totals.frames / totals.seconds,
-            written_bytes=target.stat().st_size if target else sink.written_bytes,
+            fps=totals.frames / totals.seconds if totals.seconds else 0.0,
+            written_bytes=written,
             busy=totals.busy,
             engine=totals.engine,
             warnings=tuple(self._warnings),
@@ -155,13 +161,12 @@ class _Run:
     def _transfer(self, sink: SegmentSink) -> Totals:
         job, plan = self._job, self._plan
         self._resumed = self._workspace.frames
-        guarded = plan.options.precision != "fp32"
         spec = PipelineSpec(
             open_reader=self._open_reader,
             open_engine=plan.open,
             convert=Conversions(plan.source, plan.target, job.video.color),
             slots=_SLOTS,
-            open_guard=self._open_guard if guarded else None,
+            open_guard=_guard(plan, self._guard_notes, job.source.start_seconds),
             finish=_resizer(plan, job.video.layout),
         )
         return transfer(
@@ -188,9 +193,6 @@ class _Run:
         )
         self._readers.append(reader)
         return reader
-
-    def _open_guard(self) -> Guard:
-        return _guard(self._plan, self._guard_notes, self._job.source.start_seconds)
 
     def _note_reading(self, totals: Totals) -> None:
         """Warns of what had to be mended so far."""
@@ -278,23 +280,10 @@ class _Run:
 
     def _named_before(self) -> Report:
         """Of a run that ended between naming its output and cleaning up."""
-        target, frames = self._job.path, self._workspace.frames
+        target, self._resumed = self._job.path, self._workspace.frames
         verification = self._verify(target)
-        done = Report(
-            target=str(target),
-            frames=frames,
-            resumed=frames,
-            seconds=0.0,
-            fps=0.0,
-            written_bytes=target.stat().st_size,
-            busy={},
-            engine=str(self._plan),
-            warnings=tuple(self._warnings),
-            verified=None if verification is None else verification.ok,
-            faults=() if verification is None else verification.faults,
-        )
-        self._observer(done)
-        return done
+        nothing = Totals(frames=0, seconds=0.0, busy={}, engine=str(self._plan), reached_end=True)
+        return self._done(nothing, target, self._resumed, target.stat().st_size, verification)
 
 
 def _ticking(observer: Observer, name: Literal["joining", "verifying"]) -> Callable[[float], None]:
@@ -311,8 +300,11 @@ def _ticking(observer: Observer, name: Literal["joining", "verifying"]) -> Calla
     return tick
 
 
-def _guard(plan: EnginePlan, notes: Notes, begin: Fraction) -> Guard:
-    return Guard(plan.exact().open, plan.source, plan.target, notes, begin)
+def _guard(plan: EnginePlan, notes: Notes, begin: Fraction) -> Callable[[], Guard] | None:
+    """What makes a guard for an engine; None for one that is exact."""
+    if plan.options.precision == "fp32":
+        return None
+    return lambda: Guard(plan.exact().open, plan.source, plan.target, notes, begin)
 
 
 def _resizer(plan: EnginePlan, layout: FrameLayout) -> Resizer | None:
@@ -378,7 +370,7 @@ def stream(source_path: Path, settings: Settings) -> Iterator[Frame]:
         open_engine=plan.open,
         convert=Conversions(layout, target, output_tags(source, target)),
         slots=_SLOTS,
-        open_guard=(lambda: _guard(plan, Notes(), source.start_seconds)) if plan.options.precision != "fp32" else None,
+        open_guard=_guard(plan, Notes(), source.start_seconds),
         finish=_resizer(plan, replace(target, height=height, width=width)),
     )
     with Pipeline(spec) as pipeline:

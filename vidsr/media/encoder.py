@@ -26,6 +26,7 @@ __all__ = [
     "alpha_encoder",
     "carries_hdr",
     "configure",
+    "describe",
     "formats",
     "kept_hdr",
     "prove",
@@ -224,6 +225,15 @@ def configure(context: av.VideoCodecContext, track: VideoTrack, chosen: EncoderS
     context.width, context.height = track.layout.width, track.layout.height
     context.pix_fmt = pixel_format(track.layout)
     context.time_base = track.time_base
+    describe(context, track)
+    # PyAV's default, slice threads, cuts every H.264 frame into slices and costs size.
+    context.thread_type = "FRAME"
+    context.flags |= 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame's duration reaches the container
+    context.options = _options(track, chosen)
+
+
+def describe(context: Any, track: VideoTrack) -> None:
+    """Sets what people must know of a track to show it: rate, shape and colour."""
     if track.rate is not None:
         context.framerate = track.rate
     if track.sample_aspect_ratio is not None:
@@ -232,10 +242,6 @@ def configure(context: av.VideoCodecContext, track: VideoTrack, chosen: EncoderS
     context.color_trc = track.color.transfer
     context.colorspace = track.color.matrix
     context.color_range = {None: 0, False: 1, True: 2}[track.color.full_range]
-    # PyAV's default, slice threads, cuts every H.264 frame into slices and costs size.
-    context.thread_type = "FRAME"
-    context.flags |= 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame's duration reaches the container
-    context.options = _options(track, chosen)
 
 
 def _options(track: VideoTrack, chosen: EncoderSettings) -> dict[str, str]:

@@ -65,6 +65,12 @@ class VideoInfo:
     hdr: HdrMetadata | None
     dynamic_hdr: tuple[str, ...]
 
+    def deinterlace_for(self, wish: Literal["auto", "off", "field", "frame"]) -> Deinterlace:
+        """What a wish comes to: "auto" makes one frame of each frame, so that frames and times stay."""
+        if wish != "auto":
+            return wish
+        return "off" if self.scan == "progressive" else "frame"
+
     def time_base_for(self, deinterlace: Deinterlace) -> Fraction:
         """The time base of what the reader delivers: second fields lie halfway between frames."""
         return self.time_base / 2 if deinterlace == "field" else self.time_base

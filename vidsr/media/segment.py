@@ -21,7 +21,7 @@ from av.bitstream import BitStreamFilterContext
 from vidsr.errors import EncoderError, OutputError
 from vidsr.frame import Frame, VideoTrack
 from vidsr.media.demux import file_url
-from vidsr.media.encoder import EncoderSettings, configure
+from vidsr.media.encoder import EncoderSettings, configure, describe
 from vidsr.media.mastering import add_boxes
 from vidsr.media.pixel import pixel_format, planes_of
 
@@ -220,13 +220,7 @@ class JoinedSegments:
         context = stream.codec_context
         context.codec_tag = tag
         stream.time_base = video.time_base
-        if video.rate is not None:
-            context.framerate = video.rate
-        if video.sample_aspect_ratio is not None:
-            context.sample_aspect_ratio = video.sample_aspect_ratio
-        context.color_primaries, context.color_trc = video.color.primaries, video.color.transfer
-        context.colorspace = video.color.matrix
-        context.color_range = {None: 0, False: 1, True: 2}[video.color.full_range]
+        describe(context, video)
         if video.display_matrix is not None:
             stream.set_display_matrix(video.display_matrix)
         self._stream = stream

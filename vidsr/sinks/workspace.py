@@ -23,7 +23,6 @@ _JOURNAL = "journal.jsonl"
 _LOCK = "lock"
 _VERSION = 1
 _OWN_NAMES = re.compile(r"lock|journal\.jsonl(\.new)?|\d{6,}\.segment|joined\.\w+")
-_BLOCK_BYTES = 1 << 20
 
 
 def folder_of(path: Path) -> Path:
@@ -154,7 +153,7 @@ class Workspace:
             self.named, self.segments = True, segments
         elif header is None or not segments:
             self._clear()
-            self._append({"version": _VERSION, "identity": self._identity, "plan": self.plan})
+            self._append(self._header())
         elif mode == "new":
             frames = sum(segment.frames for segment in segments)
             raise OutputError(
@@ -227,7 +226,7 @@ class Workspace:
         for entry in self.folder.iterdir():
             if entry.name not in kept:
                 entry.unlink()
-        lines = [{"version": _VERSION, "identity": self._identity, "plan": self.plan}]
+        lines = [self._header()]
         lines += [{"segment": asdict(segment)} for segment in self.segments]
         fresh = self.folder / (_JOURNAL + ".new")
         with fresh.open("w", encoding="utf-8") as out:
@@ -235,6 +234,9 @@ class Workspace:
             _sync(out)
         os.replace(fresh, self.folder / _JOURNAL)
         _sync_folder(self.folder)
+
+    def _header(self) -> dict[str, Any]:
+        return {"version": _VERSION, "identity": self._identity, "plan": self.plan}
 
     def _append(self, line: Mapping[str, Any]) -> None:
         with self._writing():
@@ -256,14 +258,11 @@ class Workspace:
 
 def _sha256(path: Path) -> str | None:
     """None if there is no such file."""
-    digest = hashlib.sha256()
     try:
         with path.open("rb") as content:
-            while block := content.read(_BLOCK_BYTES):
-                digest.update(block)
+            return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError:
         return None
-    return digest.hexdigest()
 
 
 def _sync(out: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 from vidsr.frame import VideoTrack
 from vidsr.media.container import Container, TrackPlan, container_of, plan_tracks
@@ -36,7 +37,7 @@ def expectation_from(
     *,
     start: Fraction | None = None,
     end: Fraction | None = None,
-    deinterlace: str = "auto",
+    deinterlace: Literal["auto", "off", "field", "frame"] = "auto",
     keep: frozenset[int] | None = None,
 ) -> Expectation:
     """What a run with these options must have made of `source`; of `output` only the name counts.
@@ -45,16 +46,11 @@ def expectation_from(
     OutputError.
     """
     info, container = probe(source), container_of(output)
-    chosen: Deinterlace = "off"
-    if deinterlace in ("frame", "field"):
-        chosen = "field" if deinterlace == "field" else "frame"
-    elif deinterlace == "auto" and info.video.scan != "progressive":
-        chosen = "frame"
     return Expectation(
         source=info,
         container=container,
         tracks=plan_tracks(info, container, keep),
         start=start,
         end=end,
-        deinterlace=chosen,
+        deinterlace=info.video.deinterlace_for(deinterlace),
     )
