@@ -6,6 +6,8 @@ VidsrError                  one line: what is wrong, where, what to do
 ├── OutputError             the target cannot be written
 ├── ModelError              a model is unknown, unreadable or does not fit
 ├── BackendError            a backend is missing or cannot run this model
+│   ├── DeviceMemoryError   the device has not enough memory
+│   └── DeviceLostError     the device cannot be used any more in this process
 ├── EncoderError            the encoder is missing or refuses its options
 ├── MemoryBudgetError       not even the smallest tile fits the memory budget
 └── Cancelled               the run was stopped on request (exit code 130)
@@ -16,6 +18,8 @@ from __future__ import annotations
 __all__ = [
     "BackendError",
     "Cancelled",
+    "DeviceLostError",
+    "DeviceMemoryError",
     "EncoderError",
     "InputError",
     "MemoryBudgetError",
@@ -52,6 +56,14 @@ class ModelError(VidsrError):
 
 class BackendError(VidsrError):
     """A backend is not installed or cannot run this model on this device."""
+
+
+class DeviceMemoryError(BackendError):
+    """The device has not enough memory for what was asked of it."""
+
+
+class DeviceLostError(BackendError):
+    """The device failed or was taken away; nothing on it can be used any more in this process."""
 
 
 class EncoderError(VidsrError):
