@@ -12,17 +12,17 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "vidsr"
 
 LAYERS = [
-    {"frame", "color", "filters", "errors", "events", "notes"},
-    {"media", "graph", "models"},
+    {"frame", "color", "filters", "errors", "events", "notes", "durable"},
+    {"media", "graph", "half", "models"},
     {"backends", "sinks", "networks", "verify"},
     {"pipeline"},
     {"job", "checkpoint"},
-    {"api", "evaluate", "progress"},
+    {"api", "compiled", "doctor", "evaluate", "progress"},
     {"cli", "__main__"},
 ]
 HOMES = {
-    "av": {"media", "sinks", "verify"},
-    "onnx": {"graph", "models", "checkpoint"},
+    "av": {"media", "sinks", "verify", "doctor"},
+    "onnx": {"graph", "half", "models", "checkpoint", "doctor"},
     "torch": {"networks", "backends", "checkpoint"},
     "openvino": {"backends"},
     "onnxruntime": {"backends"},

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from vidsr.durable import sync, sync_folder, write_whole
 from vidsr.errors import OutputError
 from vidsr.media.segment import SegmentInfo
 
@@ -22,7 +23,7 @@ __all__ = ["Workspace", "folder_of"]
 _JOURNAL = "journal.jsonl"
 _LOCK = "lock"
 _VERSION = 1
-_OWN_NAMES = re.compile(r"lock|journal\.jsonl(\.new)?|\d{6,}\.segment|joined\.\w+")
+_OWN_NAMES = re.compile(r"lock|journal\.jsonl(\.\d+\.part)?|\d{6,}\.segment|joined\.\w+")
 
 
 def folder_of(path: Path) -> Path:
@@ -100,7 +101,7 @@ class Workspace:
                 if self.path.exists():
                     raise FileExistsError(self.path) from None
                 os.replace(self.joined, self.path)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
         self.named = True
 
     def remove(self) -> None:
@@ -228,12 +229,7 @@ class Workspace:
                 entry.unlink()
         lines = [self._header()]
         lines += [{"segment": asdict(segment)} for segment in self.segments]
-        fresh = self.folder / (_JOURNAL + ".new")
-        with fresh.open("w", encoding="utf-8") as out:
-            out.writelines(json.dumps(line) + "\n" for line in lines)
-            _sync(out)
-        os.replace(fresh, self.folder / _JOURNAL)
-        _sync_folder(self.folder)
+        write_whole(self.folder / _JOURNAL, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def _header(self) -> dict[str, Any]:
         return {"version": _VERSION, "identity": self._identity, "plan": self.plan}
@@ -243,10 +239,10 @@ class Workspace:
             fresh = not (self.folder / _JOURNAL).exists()
             with (self.folder / _JOURNAL).open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
-                _sync(out)
-            _sync_folder(self.folder)
+                sync(out)
+            sync_folder(self.folder)
             if fresh:
-                _sync_folder(self.folder.parent)
+                sync_folder(self.folder.parent)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -263,18 +259,3 @@ def _sha256(path: Path) -> str | None:
             return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError:
         return None
-
-
-def _sync(out: Any) -> None:
-    out.flush()
-    os.fsync(out.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes names last; file systems that cannot do that have no need of it."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
