@@ -18,10 +18,21 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.strong_types import violations
 from vidsr.color import RGB, ColorTags, conversion
 from vidsr.filters import chroma_offsets, downsample_taps, upsample_taps
 from vidsr.frame import FrameLayout, Siting
-from vidsr.graph import CODES_FROM_RGB, RGB_FROM_CODES, Builder, compose, plane_names
+from vidsr.graph import (
+    CODES_FROM_RGB,
+    HEAD,
+    RGB_FROM_CODES,
+    TAIL,
+    Builder,
+    compose,
+    plane_names,
+    plane_tensors,
+)
+from vidsr.graph import Planes as Form
 
 Array = NDArray[np.float64]
 Planes = list[NDArray[Any]]
@@ -303,6 +314,224 @@ def test_compose_model_with_our_names(names: tuple[str, str]) -> None:
     model, layouts = nearest(2, names=names), pair(("yuv", 8, (2, 2)), (12, 16, 2))
     onnx.checker.check_model(compose(model, *layouts))
     check(*layouts, SAME, model=model)
+
+
+FORMS: list[Form] = ["bytes", "half"]
+TENSORRT = {
+    "Add", "Cast", "Clip", "Concat", "Conv", "Flatten", "Floor", "Gather", "Mul", "Pad", "Reshape", "Round", "Slice",
+    "Squeeze", "Sub", "Transpose", "Unsqueeze",
+}  # fmt: skip
+"""Operators of the head and the tail. All are in onnx-tensorrt's list (docs/operators.md there) for float32."""
+
+
+def as_tensors(planes: Form, kind: Literal["in", "out"], source: FrameLayout, values: Planes) -> dict[str, Any]:
+    """Native planes as the graph takes them in another form; bytes are views, no copies."""
+    fed = {}
+    for tensor, value in zip(plane_tensors(kind, source, planes), values, strict=True):
+        fed[tensor.name] = value.astype(tensor.dtype) if planes == "half" else value.view(tensor.dtype)
+        fed[tensor.name] = fed[tensor.name].reshape(tensor.shape)
+        assert planes == "half" or np.shares_memory(fed[tensor.name], value)
+        assert fed[tensor.name].nbytes == tensor.size_bytes
+    return fed
+
+
+def in_form(
+    run: Callable[[dict[str, Any]], Planes], planes: Form, layouts: tuple[FrameLayout, FrameLayout], values: Planes
+) -> Planes:
+    """Native planes in, native planes out, through a graph of another form."""
+    source, target = layouts
+    tags = (RGB_TAGS[1], RGB_TAGS[1]) if source.family == "rgb" else (BT601, FULL_601)
+    named = feed(values, source, target, tags) | as_tensors(planes, "in", source, values)
+    results = run(named)
+    for tensor, result in zip(plane_tensors("out", target, planes), results, strict=True):
+        assert (result.shape, result.dtype) == (tensor.shape, tensor.dtype)
+        assert planes != "half" or (result == np.rint(result)).all()
+    if planes == "half":
+        return [result.astype(target.dtype) for result in results]
+    return [result.view(target.dtype).reshape(result.shape[:2]) for result in results]
+
+
+def same(first: Planes, second: Planes) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("planes", FORMS)
+@pytest.mark.parametrize("spec", [*(("yuv", 0, chroma) for chroma in CHROMA), ("rgb", 0, (1, 1)), ("gray", 0, (1, 1))])
+def test_forms_of_planes(spec: Spec, planes: Form) -> None:
+    """Every form gives what the native one gives, also for odd sizes."""
+    for bits, size in itertools.product([8, 10, 11, 12, 16], [(13, 17, 2), (1, 5, 3), (12, 16, 2)]):
+        layouts = pair((spec[0], bits, spec[2]), size)
+        native = runner(compose(nearest(size[2]), *layouts))
+        other = runner(compose(nearest(size[2]), *layouts, planes=planes))
+        for values in pictures(layouts[0]):
+            assert same(in_form(other, planes, layouts, values), in_form(native, "native", layouts, values))
+
+
+@pytest.mark.parametrize("planes", ["native", *FORMS])
+@pytest.mark.parametrize("bits", [8, 10, 16])
+def test_free_size(bits: int, planes: Form) -> None:
+    """One graph, one session, every size; the same as the graph made for that size."""
+    for (down, right), siting in itertools.product([*CHROMA, (1, 1)], ["left", "topleft"]):
+        spec: Spec = ("yuv", bits, (down, right))
+        scale = 2
+        run = runner(compose(nearest(scale), *pair(spec, (4, 4, scale), siting), planes=planes, dynamic=True))
+        for rows, columns in [(1, 1), (3, 5), (8, 2), (1, 7)]:
+            layouts = pair(spec, (rows * down, columns * right, scale), siting)
+            native = runner(compose(nearest(scale), *layouts))
+            values = next(pictures(layouts[0]))
+            assert same(in_form(run, planes, layouts, values), in_form(native, "native", layouts, values))
+
+
+def test_free_size_across_layouts() -> None:
+    """Chroma of another kind on the way out, and gray and RGB, which have none."""
+    for here, there in [
+        (("yuv", 8, (2, 2)), ("yuv", 10, (1, 2))),
+        (("gray", 8, (1, 1)), ("yuv", 8, (2, 2))),
+        (("rgb", 8, (1, 1)), ("rgb", 16, (1, 1))),
+        (("yuv", 10, (1, 4)), ("gray", 8, (1, 1))),
+    ]:
+        model = compose(nearest(2), layout(here, 4, 8), layout(there, 8, 16), planes="bytes", dynamic=True)
+        assert violations(model) == []
+        run = runner(model)
+        for height, width in [(4, 4), (6, 12)]:
+            source, target = layout(here, height, width), layout(there, 2 * height, 2 * width)
+            values = next(pictures(source))
+            named = feed(values, source, target, (BT709, BT709))
+            wanted = runner(compose(nearest(2), source, target))(named)
+            found = run(named | as_tensors("bytes", "in", source, values))
+            assert same([plane.view(target.dtype).reshape(plane.shape[:2]) for plane in found], wanted)
+
+
+def test_free_size_bakes_nothing_in() -> None:
+    """The graph does not depend on the sizes of the layouts it is made from."""
+    spec: Spec = ("yuv", 10, (2, 2))
+    first, second = (
+        compose(nearest(2), *pair(spec, size), planes="bytes", dynamic=True).SerializeToString()
+        for size in [(12, 16, 2), (1080, 1920, 2)]
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("chroma", "size", "refused"),
+    [((2, 2), (13, 16), True), ((2, 2), (12, 17), True), ((1, 2), (13, 16), False), ((1, 1), (13, 17), False)],
+)
+def test_free_size_needs_multiples(chroma: tuple[int, int], size: tuple[int, int], refused: bool) -> None:
+    layouts = pair(("yuv", 8, chroma), (*size, 2))
+    if not refused:
+        onnx.checker.check_model(compose(nearest(2), *layouts, dynamic=True), full_check=True)
+        return
+    with pytest.raises(ValueError, match=f"{size[1]}x{size[0]}") as error:
+        compose(nearest(2), *layouts, dynamic=True)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("planes", FORMS)
+def test_tensorrt_may_take_it(planes: Form, dynamic: bool) -> None:
+    """Operators it has, one float type a node, bytes at the border only."""
+    for bits, chroma, dtype in itertools.product([8, 10, 16], [(2, 2), (1, 2), (1, 1)], [1, 10]):
+        layouts = pair(("yuv", bits, chroma), (12, 16, 2))
+        model = compose(nearest(2, dtype), *layouts, planes=planes, dynamic=dynamic)
+        onnx.checker.check_model(model, full_check=True)
+        assert violations(model) == []
+        ours = [node for node in model.graph.node if node.name.startswith((HEAD, TAIL))]
+        assert {node.op_type for node in ours} <= TENSORRT
+        for kind, values in (("in", model.graph.input), ("out", model.graph.output)):
+            tensors = plane_tensors(kind, layouts[kind == "out"], planes)  # type: ignore[arg-type]
+            for tensor, value in zip(tensors, values, strict=False):
+                found = value.type.tensor_type
+                assert (value.name, helper.tensor_dtype_to_np_dtype(found.elem_type)) == (tensor.name, tensor.dtype)
+                assert len(found.shape.dim) == len(tensor.shape)
+                assert dynamic or [dim.dim_value for dim in found.shape.dim] == list(tensor.shape)
+
+
+@pytest.mark.parametrize("planes", FORMS)
+def test_nothing_is_left_to_the_last_cast(planes: Form) -> None:
+    """TensorRT's cast to bytes cuts off fractions, and anything may come of what is not in 0..255."""
+    for bits in (8, 10, 16):
+        layouts = pair(("yuv", bits, (2, 2)), (12, 16, 2))
+        model = compose(nearest(2), *layouts, planes=planes)
+        outputs = {value.name for value in model.graph.output}
+        casts = [node.input[0] for node in model.graph.node if node.op_type == "Cast" and node.output[0] in outputs]
+        assert len(casts) == (0 if planes == "half" and bits > 11 else 3)
+        del model.graph.output[:]
+        model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in casts)
+        for values in pictures(layouts[0]) if casts else ():
+            named = feed(values, *layouts, (BT601, FULL_601)) | as_tensors(planes, "in", layouts[0], values)
+            for result in runner(model)(named):
+                assert (result == np.rint(result)).all()
+                assert result.min() >= 0
+                assert result.max() <= (255 if planes == "bytes" else 2047)
+
+
+def test_native_is_left_as_it_is() -> None:
+    """OpenVINO rewrites Pad, and what it rewrites loses its precision."""
+    for chroma, size in itertools.product(CHROMA, SIZES):
+        model = compose(nearest(size[2]), *pair(("yuv", 8, chroma), size))
+        used = {node.op_type for node in model.graph.node if node.name.startswith((HEAD, TAIL))}
+        assert used <= TENSORRT - {"Pad", "Flatten", "Squeeze", "Unsqueeze", "Floor", "Concat"}
+
+
+def test_plane_tensors() -> None:
+    def described(planes: Form, bits: int) -> list[tuple[str, tuple[int, ...], str, int]]:
+        tensors = plane_tensors("out", layout(("yuv", bits, (2, 2)), 5, 7), planes)
+        return [(tensor.name, tensor.shape, tensor.dtype.name, tensor.size_bytes) for tensor in tensors]
+
+    assert described("native", 8) == described("bytes", 8)
+    assert described("native", 10)[0] == ("out0", (5, 7), "uint16", 70)
+    assert described("bytes", 10)[1:] == [("out1", (3, 4, 2), "uint8", 24), ("out2", (3, 4, 2), "uint8", 24)]
+    assert described("half", 11)[0] == ("out0", (5, 7), "float16", 70)
+    assert described("half", 12)[2] == ("out2", (3, 4), "float32", 48)
+
+
+def small(*nodes: onnx.NodeProto, kinds: dict[str, int], weights: dict[str, Any] | None = None) -> onnx.ModelProto:
+    """A model of these nodes, `a` and `b` to `y`, all tensors [2, 2]."""
+    values = [helper.make_tensor_value_info(name, kind, [2, 2]) for name, kind in kinds.items()]
+    constants = [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()]
+    graph = helper.make_graph(nodes, "small", values[:-1], values[-1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+FLOAT, HALF, BYTE = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (small(helper.make_node("Add", ["a", "b"], ["y"]), kinds={"a": FLOAT, "b": FLOAT, "y": FLOAT}), None),
+        (small(helper.make_node("Cast", ["a"], ["y"], to=BYTE), kinds={"a": FLOAT, "y": BYTE}), None),
+        (small(helper.make_node("Cast", ["a"], ["y"], to=HALF), kinds={"a": BYTE, "y": HALF}), None),
+        (small(helper.make_node("Pow", ["a", "b"], ["y"]), kinds={"a": HALF, "b": FLOAT, "y": HALF}), "mixes"),
+        (small(helper.make_node("Add", ["a", "b"], ["y"]), kinds={"a": FLOAT, "b": HALF, "y": FLOAT}), "not valid"),
+        (small(helper.make_node("Cast", ["a"], ["y"], to=11), kinds={"a": FLOAT, "y": 11}), "y is double"),
+        (small(helper.make_node("Cast", ["a"], ["y"], to=FLOAT), kinds={"a": 4, "y": FLOAT}), "a is uint16"),
+        (small(helper.make_node("Add", ["a", "a"], ["y"]), kinds={"a": BYTE, "y": BYTE}), "computes with bytes"),
+        (small(helper.make_node("Identity", ["a"], ["y"]), kinds={"a": BYTE, "y": BYTE}), "makes bytes"),
+        (small(helper.make_node("Cast", ["a"], ["y"], to=6), kinds={"a": BYTE, "y": 6}), "computes with bytes"),
+        (
+            small(
+                helper.make_node("Cast", ["a"], ["m"], to=BYTE),
+                helper.make_node("Cast", ["m"], ["y"], to=FLOAT),
+                kinds={"a": FLOAT, "y": FLOAT},
+            ),
+            "inside the network",
+        ),
+        (
+            small(
+                helper.make_node("Cast", ["c"], ["y"], to=FLOAT),
+                kinds={"a": FLOAT, "y": FLOAT},
+                weights={"c": np.zeros((2, 2), np.uint8)},
+            ),
+            "constant of bytes",
+        ),
+    ],
+)
+def test_strong_types(model: onnx.ModelProto, said: str | None) -> None:
+    """The check itself: what TensorRT refuses is named, and nothing else."""
+    found = violations(model)
+    assert bool(found) == (said is not None), found
+    assert said is None or any(said in line for line in found), found
 
 
 @pytest.mark.parametrize("siting", SITINGS)

@@ -1,0 +1,30 @@
+"""ONNX graphs: written node by node, and composed around a model for the planes of a frame layout.
+
+    builder       nodes and initializers under a prefix; networks are written with it
+    planes        the tensors at the border, one a plane
+    border        the nodes from planes to RGB and back
+    composition   compose: all of it around a model
+
+Only `onnx` and numpy. `vidsr.half` lowers a model's precision before it is composed.
+"""
+
+from __future__ import annotations
+
+from vidsr.graph.border import CODES_FROM_RGB, HEAD, RGB_FROM_CODES, TAIL
+from vidsr.graph.builder import Builder, export_model
+from vidsr.graph.composition import compose
+from vidsr.graph.planes import Planes, PlaneTensor, plane_names, plane_tensors
+
+__all__ = [
+    "CODES_FROM_RGB",
+    "HEAD",
+    "RGB_FROM_CODES",
+    "TAIL",
+    "Builder",
+    "PlaneTensor",
+    "Planes",
+    "compose",
+    "export_model",
+    "plane_names",
+    "plane_tensors",
+]
