@@ -20,6 +20,7 @@ from vidsr.color import RGB, ColorTags
 from vidsr.errors import UsageError
 from vidsr.events import Observer, Report
 from vidsr.frame import Frame, FrameLayout
+from vidsr.media.info import Accel
 
 __all__ = ["Upscaler", "frames", "upscale"]
 
@@ -52,7 +53,9 @@ def upscale(
     backend: str = "auto",
     precision: Precision = "auto",
     device: str = "auto",
+    hwaccel: Accel = "auto",
     memory_bytes: int | None = None,
+    slots: int = 4,
     observer: Observer | None = None,
     stop: Event | None = None,
     cancel: Event | None = None,
@@ -61,10 +64,10 @@ def upscale(
 
     scale, size: at most one; a factor, or "WIDTHxHEIGHT" or a name such as "1080p"; None takes the model's factor.
     start, end: seconds from the beginning of the file. tracks: as `--tracks`. strict: raise rather than lose anything
-    or pass over damage. resume: go on with an unfinished run in `DST.vidsr`. verify: read `dst` again and compare; what
-    differs is in the report's `faults`. observer: called in this thread with the events of `vidsr.events`. stop: set it
-    from anywhere to end early; what is done by then can be resumed, and with keep_partial it is playable as well, as
-    `NAME.partial.SUFFIX`. cancel: the same at once, raising `Cancelled`.
+    or pass over damage. hwaccel: as `--hwaccel`. resume: go on with an unfinished run in `DST.vidsr`. verify: read
+    `dst` again and compare; what differs is in the report's `faults`. observer: called in this thread with the events
+    of `vidsr.events`. stop: set it from anywhere to end early; what is done by then can be resumed, and with
+    keep_partial it is playable as well, as `NAME.partial.SUFFIX`. cancel: the same at once, raising `Cancelled`.
 
     Raises a `VidsrError` that says in one line what to do; nothing is left under `dst` then.
     """
@@ -81,7 +84,9 @@ def upscale(
         backend=backend,
         precision=precision,
         device=device,
+        hwaccel=hwaccel,
         memory_bytes=memory_bytes,
+        slots=slots,
         start=_fraction(start),
         end=_fraction(end),
         encoder=encoder,
@@ -106,6 +111,7 @@ def frames(
     backend: str = "auto",
     precision: Precision = "auto",
     device: str = "auto",
+    hwaccel: Accel = "auto",
     memory_bytes: int | None = None,
     start: _Seconds = None,
     end: _Seconds = None,
@@ -125,6 +131,7 @@ def frames(
         backend=backend,
         precision=precision,
         device=device,
+        hwaccel=hwaccel,
         memory_bytes=memory_bytes,
         start=_fraction(start),
         end=_fraction(end),

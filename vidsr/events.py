@@ -48,9 +48,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """What follows the last frame: "joining" the segments, then "verifying" the file. done: share, 0..1."""
+    """What comes before the first frame, "preparing" the engine where that takes long, and behind the last: "joining"
+    the segments, then "verifying" the file. done: share, 0..1.
+    """
 
-    name: Literal["joining", "verifying"]
+    name: Literal["preparing", "joining", "verifying"]
     done: float
 
 

@@ -86,6 +86,7 @@ class Display:
         self._task: TaskID | None = None
         self._shown_at = float("-inf")
         self._live = self._out.isatty()
+        self._preparing = False
 
     def __call__(self, event: Event) -> None:
         handlers: dict[type, Callable[[Any], None]] = {
@@ -159,8 +160,17 @@ class Display:
         self.line(f"warning: {warning.message}")
 
     def _phase(self, phase: Phase) -> None:
-        if self._bar is not None and self._task is not None:
+        if phase.name == "preparing":
+            self._prepare(phase)
+        elif self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=phase.done, total=1, text=f"{phase.name} {phase.done:.0%}")
+
+    def _prepare(self, phase: Phase) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, text=f"compiling the model for this size of picture {phase.done:.0%}")
+        elif not self._preparing:
+            self.line("compiling the model for this size of picture: minutes, but only the first time")
+        self._preparing = True
 
     def _report(self, report: Report) -> None:
         self.close()

@@ -167,7 +167,10 @@ def test_result_is_that_of_torch(
 def test_target_of_another_kind(backend: Backend, span: Model, source: str, target: str) -> None:
     ends = layout(source, *ODD), enlarged(layout(target, *ODD))
     engine, reference = opened(backend, span, *ends), opened(usable("torch"), span, *ends)
-    assert difference(result(engine, picture(ends[0])), result(reference, picture(ends[0]))).max() <= 1
+    found = difference(result(engine, picture(ends[0])), result(reference, picture(ends[0])))
+    engine.close()
+    reference.close()
+    assert found.max() <= 1
 
 
 def test_slots(engine: Engine) -> None:
@@ -244,7 +247,6 @@ def test_close(backend: Backend, span: Model, in_flight: int) -> None:
 
 def test_description(engine: Engine, backend: Backend) -> None:
     assert backend.name in engine.description.lower().replace(" ", "")
-    assert "cpu" in engine.description.lower()
     assert engine.description.endswith("FP32")
 
 
@@ -277,10 +279,11 @@ def test_cache(backend: Backend, span: Model, tmp_path: Path) -> None:
     """What comes out of the cache computes the same, also where another precision was put in."""
     source = layout("yuv420p", *EVEN)
     precisions = ["fp32", "auto", "fp32", "auto"]
-    made = [
-        result(opened(backend, span, source, cache=tmp_path / "new", precision=precision), picture(source))
-        for precision in precisions
-    ]
+    made = []
+    for precision in precisions:
+        engine = opened(backend, span, source, cache=tmp_path / "new", precision=precision)
+        made.append(result(engine, picture(source)))
+        engine.close()
     assert same(made[0], made[2])
     assert same(made[1], made[3])
 

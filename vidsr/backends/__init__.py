@@ -6,41 +6,60 @@ The contract tests in `tests/contract/test_engine.py` then cover it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 
-from vidsr.backends.base import Backend, Engine, EngineOptions, Slot
+from vidsr.backends.base import Backend, Engine, EngineOptions, Slot, Watch
 from vidsr.errors import BackendError, UsageError
 
-__all__ = ["MODULES", "PREFERENCE", "Backend", "Engine", "EngineOptions", "Slot", "choose", "load"]
+__all__ = ["MODULES", "PREFERENCE", "Backend", "Engine", "EngineOptions", "Slot", "Watch", "choose", "load"]
 
 MODULES = {
+    "tensorrt": "vidsr.backends.tensorrt_engine",
     "openvino": "vidsr.backends.openvino_engine",
     "torch": "vidsr.backends.torch_engine",
     "onnxruntime": "vidsr.backends.onnxruntime_engine",
 }
-PREFERENCE = ("openvino", "onnxruntime", "torch")
-"""The order in which `auto` looks for a usable one."""
+PREFERENCE = (
+    ("tensorrt", "auto"),
+    ("torch", "cuda"),
+    ("openvino", "auto"),
+    ("onnxruntime", "auto"),
+    ("torch", "auto"),
+)
+"""(backend, device) in the order in which `auto` looks for something usable: cards before processors."""
 
 
-def load(name: str) -> Backend:
-    """The backend of that name. Raises UsageError for an unknown one, BackendError where its library is missing."""
+def load(name: str, device: str = "auto") -> Backend:
+    """The backend of that name. Raises UsageError for an unknown one, BackendError where it cannot be used here."""
     if name not in MODULES:
         raise UsageError(f"--backend {name}: there is none of that name; known are auto, {', '.join(MODULES)}")
     backend: Backend = import_module(MODULES[name]).BACKEND
-    lack = backend.lack()
+    lack = backend.lack(device)
     if lack:
         raise BackendError(f"--backend {name} cannot be used here: {lack}")
     return backend
 
 
-def choose(name: str) -> Backend:
-    """`load(name)`, or for "auto" the first usable one of `PREFERENCE`."""
+def choose(name: str, options: EngineOptions) -> tuple[Backend, EngineOptions]:
+    """The backend of that name, or for "auto" the first of `PREFERENCE` that has the wanted device and precision, with
+    its settled options. Raises UsageError, BackendError."""
     if name != "auto":
-        return load(name)
-    reasons = []
-    for candidate in PREFERENCE:
+        backend = load(name)
+        return backend, backend.settle(options)
+    refusals: list[str] = []
+    lacks: list[str] = []
+    for candidate, device in PREFERENCE:
+        if "auto" not in (device, options.device) and not options.device.startswith(device):
+            continue
+        wanted = replace(options, device=device) if options.device == "auto" else options
         try:
-            return load(candidate)
+            backend = load(candidate, device)
         except BackendError as error:
-            reasons.append(str(error))
-    raise BackendError("no backend can be used here: " + "; ".join(reasons))
+            lacks.append(str(error))
+            continue
+        try:
+            return backend, backend.settle(wanted)
+        except BackendError as error:
+            refusals.append(str(error))
+    raise BackendError(refusals[0] if refusals else "no backend can be used here: " + "; ".join(lacks))

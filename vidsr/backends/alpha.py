@@ -11,7 +11,7 @@ from vidsr.backends.base import Engine, Slot
 from vidsr.color import BT709, ColorTags, conversion
 from vidsr.frame import FrameLayout, Plane
 
-__all__ = ["AlphaEngine"]
+__all__ = ["AlphaEngine", "alpha_parts"]
 
 _FULL = ColorTags(matrix=BT709, full_range=True)
 
@@ -40,22 +40,23 @@ class AlphaEngine:
         source: FrameLayout,
         target: FrameLayout,
     ) -> None:
-        if not (source.alpha and target.alpha):
-            raise ValueError("both layouts need an alpha plane")
         self.source, self.target = source, target
-        self._color = open_inner(replace(source, alpha=False), replace(target, alpha=False))
+        colors, alpha = alpha_parts(source, target)
+        self._color = open_inner(*colors)
         try:
-            self._alpha = open_inner(_gray(source), _gray(target))
+            self._alpha = open_inner(*alpha)
         except BaseException:
             self._color.close()
             raise
         bits = {"source_bits": source.bits, "target_bits": target.bits}
         self._conversion = conversion(_FULL, _FULL, gray_source=True, **bits)
+        self.in_flight = self._color.in_flight
         self.description = f"{self._color.description}, alpha likewise"
 
     def slots(self, count: int) -> Sequence[Slot]:
         slots = []
-        for color, alpha in zip(self._color.slots(count), self._alpha.slots(count), strict=True):
+        # Either can give fewer, where memory is short.
+        for color, alpha in zip(self._color.slots(count), self._alpha.slots(count), strict=False):
             alpha.convert(self._conversion)
             slots.append(
                 Slot(
@@ -86,6 +87,13 @@ class AlphaEngine:
     def close(self) -> None:
         self._color.close()
         self._alpha.close()
+
+
+def alpha_parts(source: FrameLayout, target: FrameLayout) -> list[tuple[FrameLayout, FrameLayout]]:
+    """(source, target) of the engine for the colours and of that for alpha. Raises ValueError where there is none."""
+    if not (source.alpha and target.alpha):
+        raise ValueError("both layouts need an alpha plane")
+    return [(replace(source, alpha=False), replace(target, alpha=False)), (_gray(source), _gray(target))]
 
 
 def _gray(layout: FrameLayout) -> FrameLayout:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from vidsr.color import Conversion
 from vidsr.frame import FrameLayout, Plane
 from vidsr.models import Model
 
-__all__ = ["Backend", "Engine", "EngineOptions", "Precision", "Slot"]
+__all__ = ["Backend", "Engine", "EngineOptions", "Precision", "Slot", "Watch"]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -55,9 +56,12 @@ class Engine(Protocol):
     target: FrameLayout
     description: str
     """What really runs, for people: library, device, precision."""
+    in_flight: int
+    """Frames worth having submitted at once."""
 
     def slots(self, count: int) -> Sequence[Slot]:
-        """`count` fresh slots; they live as long as the engine."""
+        """`count` fresh slots, which live as long as the engine: `count` for each device where several share the work,
+        fewer, but at least one, where memory is short."""
 
     def submit(self, slot: Slot) -> None:
         """Starts on `slot.input` and returns; the slot is the engine's until `wait` returns."""
@@ -73,12 +77,26 @@ class Engine(Protocol):
 class EngineOptions:
     """What a person may choose about an engine.
 
-    device: the backend's own name for one, or "auto". cache: folder for compiled models, None for no cache.
+    device: the backend's own name for one, or "auto". cache: folder for compiled models, with one for each backend in
+    it; None for no cache. slots: frames in flight, which share the memory of the device. sizes: (height, width) of the
+    smallest and the largest frames that one compiled model is to serve; None for one that serves its own size alone.
     """
 
     device: str = "auto"
     precision: Precision = "auto"
     cache: Path | None = None
+    slots: int = 4
+    sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Who watches something that takes minutes. progress: gets the share that is done, 0..1. warn: gets what the user
+    should know. stop: set when it is to be given up."""
+
+    progress: Callable[[float], None] = lambda done: None
+    warn: Callable[[str], None] = lambda text: None
+    stop: Event = field(default_factory=Event)
 
 
 class Backend(Protocol):
@@ -88,11 +106,19 @@ class Backend(Protocol):
     memory_overhead: float
     """Memory it takes for an inference over that of the tensors alive at once, measured: work space, copies, pools."""
 
-    def lack(self) -> str | None:
-        """None when usable here, else what is missing and the command that installs it."""
+    def lack(self, device: str = "auto") -> str | None:
+        """None when usable here on that device, else what is missing and the command that installs it."""
 
     def settle(self, options: EngineOptions) -> EngineOptions:
         """The options with device and precision decided, nothing "auto". Raises BackendError if they cannot be had."""
+
+    def memory(self, options: EngineOptions) -> int | None:
+        """Bytes free for engines on the device of settled options; None where that is the host's memory."""
+
+    def prepare(
+        self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
+    ) -> None:
+        """Does what `open` would take minutes for, and keeps it in the cache. Raises BackendError, Cancelled."""
 
     def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
         """Makes an engine from settled options; may compile for seconds. Raises BackendError."""

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from vidsr.backends.base import Engine, EngineOptions, Slot
+from vidsr.backends.base import Engine, EngineOptions, Slot, Watch
 from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout
 from vidsr.graph import CODES_FROM_RGB, RGB_FROM_CODES, compose, plane_names
@@ -30,6 +30,7 @@ class OnnxRuntimeEngine:
     def __init__(self, model: Model, source: FrameLayout, target: FrameLayout, provider: str) -> None:
         import onnxruntime
 
+        self.in_flight = 2
         self.source, self.target, self._name = source, target, model.name
         self.description = f"ONNX Runtime {provider.removesuffix('ExecutionProvider')}, FP32"
         settings = onnxruntime.SessionOptions()
@@ -71,7 +72,7 @@ class OnnxRuntimeBackend:
     name = "onnxruntime"
     memory_overhead = 2.8
 
-    def lack(self) -> str | None:
+    def lack(self, device: str = "auto") -> str | None:
         return None if find_spec("onnxruntime") else "ONNX Runtime is not installed (pip install onnxruntime)"
 
     def settle(self, options: EngineOptions) -> EngineOptions:
@@ -87,6 +88,14 @@ class OnnxRuntimeBackend:
             names = ", ".join(known.get(entry, entry) for entry in available)
             raise BackendError(f"--device {options.device}: this ONNX Runtime has only {names}")
         return replace(options, device=provider, precision="fp32")
+
+    def memory(self, options: EngineOptions) -> int | None:
+        return None
+
+    def prepare(
+        self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
+    ) -> None:
+        pass
 
     def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
         return OnnxRuntimeEngine(model, source, target, options.device)

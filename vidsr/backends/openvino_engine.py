@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from vidsr.backends.base import Engine, EngineOptions, Precision, Slot
+from vidsr.backends.base import Engine, EngineOptions, Precision, Slot, Watch
 from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout
 from vidsr.graph import CODES_FROM_RGB, HEAD, RGB_FROM_CODES, TAIL, compose, plane_names
@@ -38,11 +38,12 @@ class OpenVinoEngine:
         openvino = _openvino()
         device, precision = options.device, options.precision
         self.source, self.target, self._device = source, target, device
+        self.in_flight = 2
         self.description = f"OpenVINO {device}, {precision.upper()}"
         core = openvino.Core()
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
         if options.cache is not None:
-            settings["CACHE_DIR"] = str(options.cache)
+            settings["CACHE_DIR"] = str(options.cache / "openvino")
         try:
             graph = core.read_model(compose(model.proto, source, target).SerializeToString())
             if precision != "fp32":
@@ -94,7 +95,7 @@ class OpenVinoBackend:
     name = "openvino"
     memory_overhead = 1.1
 
-    def lack(self) -> str | None:
+    def lack(self, device: str = "auto") -> str | None:
         return None if find_spec("openvino") else "OpenVINO is not installed (pip install openvino)"
 
     def settle(self, options: EngineOptions) -> EngineOptions:
@@ -110,6 +111,14 @@ class OpenVinoBackend:
         except RuntimeError as error:  # "CPU.7" and the like
             raise BackendError(f"--device {options.device}: OpenVINO cannot use it ({_reason(error)})") from error
         return replace(options, device=device, precision=_precision(options.precision, device, abilities))
+
+    def memory(self, options: EngineOptions) -> int | None:
+        return None
+
+    def prepare(
+        self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
+    ) -> None:
+        pass
 
     def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
         return OpenVinoEngine(model, source, target, options)

@@ -13,7 +13,7 @@ from vidsr.errors import MemoryBudgetError
 from vidsr.frame import FrameLayout
 from vidsr.models import Model
 
-__all__ = ["TiledEngine", "halo_of", "tile_size"]
+__all__ = ["TiledEngine", "halo_of", "smaller_tile", "tile_layouts", "tile_size"]
 
 _MIN_INSIDE = 16
 # The chroma filters around the model reach two chroma samples up and, on the finer grid behind it, four luma ones down.
@@ -88,6 +88,24 @@ def tile_size(
             )
 
 
+def tile_layouts(source: FrameLayout, target: FrameLayout, tile: tuple[int, int]) -> tuple[FrameLayout, FrameLayout]:
+    """(source, target) of the engine for tiles of (height, width)."""
+    height, width = min(tile[0], source.height), min(tile[1], source.width)
+    return replace(source, height=height, width=width), _scaled(target, source, height, width)
+
+
+def smaller_tile(
+    model: Model, source: FrameLayout, target: FrameLayout, tile: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """(height, width) of tiles that take half the memory of `tile`, or of whole frames; None where there are none."""
+    now, made = (source, target) if tile is None else tile_layouts(source, target, tile)
+    half = int(frame_bytes(model, now, made, 4) / 2)
+    try:
+        return tile_size(model, source, target, item_bytes=4, overhead=1.0, budget_bytes=half)
+    except MemoryBudgetError:
+        return None
+
+
 def _tile_length(length: int, count: int, halo: int, step: int) -> int:
     """Length of `count` equal tiles with their halo, such that the last can end with the frame on whole chroma."""
     if count == 1:
@@ -117,11 +135,11 @@ class TiledEngine:
         tile: tuple[int, int],
         halo: int,
     ) -> None:
-        self.source, self.target = source, target
+        self.source, self.target, self.in_flight = source, target, 2
         self._scale = target.height // source.height
-        height, width = min(tile[0], source.height), min(tile[1], source.width)
-        self._tile = replace(source, height=height, width=width)
-        self._inner = open_inner(self._tile, _scaled(target, source, height, width))
+        layouts = tile_layouts(source, target, tile)
+        height, width = layouts[0].height, layouts[0].width
+        self._inner = open_inner(*layouts)
         self.description = f"{self._inner.description}, in tiles of {width}x{height}"
         step_y, step_x = _steps(source, target)
         self._spans = [
@@ -141,7 +159,11 @@ class TiledEngine:
         """Runs all tiles, cutting out the next while one is on the device."""
         busy: tuple[Slot, _Span, _Span] | None = None
         for index, (rows, columns) in enumerate(self._spans):
-            work = self._work[index % 2]
+            work = self._work[index % len(self._work)]
+            if busy is not None and busy[0] is work:  # memory for a single one
+                self._inner.wait(work)
+                self._paste(*busy, slot)
+                busy = None
             self._cut(slot, work, rows, columns)
             if busy is not None:
                 self._inner.wait(busy[0])

@@ -1,8 +1,14 @@
-"""torch: the definition of correct. Colour maths of its own, not the ONNX graph's; slow on a processor."""
+"""torch: on a processor the definition of correct, on an NVIDIA card the way that needs nothing but torch.
+
+The reference has colour maths of its own, neither the ONNX graph's nor the card's (`torch_program`); it is slow.
+"""
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -10,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from vidsr import networks
-from vidsr.backends.base import Engine, EngineOptions, Slot
+from vidsr.backends.base import Engine, EngineOptions, Precision, Slot, Watch
+from vidsr.backends.cuda.driver import driver_version
 from vidsr.errors import BackendError
 from vidsr.filters import chroma_offsets, keys_cubic
 from vidsr.frame import FrameLayout
@@ -38,7 +45,7 @@ class TorchEngine:
     def __init__(self, model: Model, source: FrameLayout, target: FrameLayout, device: str) -> None:
         import torch
 
-        self.source, self.target, self._torch = source, target, torch
+        self.source, self.target, self.in_flight, self._torch = source, target, 2, torch
         self.description = f"torch {device}, FP32"
         self._device = torch.device(device)
         network = networks.load(model.metadata["network"]).build(model.state(), model.metadata)
@@ -87,15 +94,23 @@ class TorchBackend:
     name = "torch"
     memory_overhead = 2.4
 
-    def lack(self) -> str | None:
-        return None if find_spec("torch") else "torch is not installed (pip install torch safetensors)"
+    def lack(self, device: str = "auto") -> str | None:
+        if not find_spec("torch"):
+            return "torch is not installed (pip install torch safetensors)"
+        return _card_lack() if device.lower().startswith("cuda") else None
 
     def settle(self, options: EngineOptions) -> EngineOptions:
+        device = options.device.lower()
+        if device == "auto":
+            device = "cpu" if _card_lack() or _unsupported(0) else "cuda"
+        if device.startswith("cuda"):
+            return _settled_cards(options, device)
+        if options.precision not in ("auto", "fp32"):
+            raise BackendError(
+                f"--precision {options.precision}: torch without an NVIDIA card is the FP32 reference; leave it at auto"
+            )
         import torch
 
-        if options.precision not in ("auto", "fp32"):
-            raise BackendError(f"--precision {options.precision}: torch is the FP32 reference; leave it at auto")
-        device = "cpu" if options.device == "auto" else options.device.lower()
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
@@ -104,13 +119,117 @@ class TorchBackend:
             ) from error
         return replace(options, device=device, precision="fp32")
 
+    def memory(self, options: EngineOptions) -> int | None:
+        if not options.device.startswith("cuda"):
+            return None
+        from vidsr.backends.cuda.torch_device import TorchDevice
+
+        return min(TorchDevice(index).free_bytes() for index in _indices(options.device))
+
+    def prepare(
+        self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
+    ) -> None:
+        pass
+
     def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
         if model.metadata.get("network") not in networks.MODULES:
             raise BackendError(
                 f"--backend torch runs only networks vidsr has in torch ({', '.join(networks.MODULES)}); "
                 f"{model.name} is not one of them: use --backend openvino or onnxruntime"
             )
-        return TorchEngine(model, source, target, options.device)
+        if not options.device.startswith("cuda"):
+            return TorchEngine(model, source, target, options.device)
+        indices = _indices(options.device)
+        if len(indices) == 1:
+            return _card_engine(indices[0], model, source, target, options.precision)
+        from vidsr.backends.dealt import DealtEngine
+
+        with ExitStack() as undo:
+            engines = []
+            for index in indices:
+                engines.append(_card_engine(index, model, source, target, options.precision))
+                undo.callback(engines[-1].close)
+            dealt = DealtEngine(engines)
+            undo.pop_all()
+        return dealt
+
+
+def _card_engine(index: int, model: Model, source: FrameLayout, target: FrameLayout, precision: Precision) -> Engine:
+    from vidsr.backends.cuda.slots import CudaEngine
+    from vidsr.backends.cuda.torch_device import TorchDevice
+    from vidsr.backends.torch_program import TorchProgram
+
+    device = TorchDevice(index)
+    try:
+        with device.current():
+            program = TorchProgram(model, source, target, device=f"cuda:{index}", precision=precision)
+    except BaseException:
+        device.close()
+        raise
+    return CudaEngine(device, program, source, target)
+
+
+def _card_lack() -> str | None:
+    """Why torch has no NVIDIA card here. Without a driver it is not even loaded, which takes a second."""
+    if driver_version() is None:
+        return "there is no NVIDIA driver here: install the one for the card"
+    import torch
+
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} was built without CUDA (see pytorch.org for one that has it)"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        usable = torch.cuda.is_available()
+    reason = str(said[-1].message).splitlines()[0] if said else "see whether nvidia-smi works"
+    return None if usable else f"torch finds no NVIDIA card ({reason})"
+
+
+def _settled_cards(options: EngineOptions, device: str) -> EngineOptions:
+    """For devices that begin with "cuda"."""
+    indices = _indices(device)
+    if not indices:
+        raise BackendError(f"--device {options.device}: write cuda, cuda:1 or cuda:0,1 for NVIDIA cards")
+    if lack := _card_lack():
+        raise BackendError(f"--device {options.device}: {lack}")
+    import torch
+
+    count = torch.cuda.device_count()
+    if absent := [index for index in indices if index >= count]:
+        raise BackendError(
+            f"--device {options.device}: there is no card {absent[0]}; torch sees {count}, numbered from 0"
+        )
+    if refusals := [refusal for index in indices if (refusal := _unsupported(index))]:
+        raise BackendError(f"--device {options.device}: {refusals[0]}")
+    precision = options.precision
+    if precision == "auto":
+        fast = all(torch.cuda.get_device_capability(index) >= (7, 0) for index in indices)
+        precision = "fp16" if fast else "fp32"
+    if precision not in ("fp16", "fp32"):
+        raise BackendError(f"--precision {precision}: torch runs fp16 and fp32 on a card; leave it at auto")
+    return replace(options, device=f"cuda:{','.join(map(str, indices))}", precision=precision)
+
+
+def _indices(device: str) -> tuple[int, ...]:
+    """The numbers in "cuda", "cuda:1" or "cuda:0,1"; none where it is written otherwise."""
+    match = re.fullmatch(r"cuda(?::(\d+(?:,\d+)*))?", device)
+    return tuple(dict.fromkeys(int(index) for index in (match[1] or "0").split(","))) if match else ()
+
+
+def _unsupported(index: int) -> str | None:
+    """Why this torch has no code for a card: its makers leave out old ones, and cannot know newer ones."""
+    import torch
+
+    major, minor = torch.cuda.get_device_capability(index)
+    for name in torch.cuda.get_arch_list():
+        if found := re.fullmatch(r"(sm|compute)_(\d+)(\d)[af]?", name):
+            known = (int(found[2]), int(found[3]))
+            # Code runs on later cards of its generation; what is compiled when loaded, on all later ones.
+            if known <= (major, minor) and (found[1] == "compute" or known[0] == major):
+                return None
+    return (
+        f"torch {torch.__version__} has no code for {torch.cuda.get_device_name(index)} "
+        f"(compute capability {major}.{minor}): install one that has it"
+    )
 
 
 BACKEND = TorchBackend()

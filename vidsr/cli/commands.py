@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from vidsr.cli.compiled import build_engine, cache
+from vidsr.cli.doctor import doctor
 from vidsr.cli.shape import KeyValue, Time
 
 __all__ = ["COMMANDS"]
@@ -184,6 +186,6 @@ def _finite(fields: dict[str, float]) -> dict[str, float | None]:
 
 
 _HELP = {"help_option_names": ["-h", "--help"]}
-COMMANDS = [verify_output, list_models, import_model, evaluate_model]
+COMMANDS = [verify_output, list_models, import_model, evaluate_model, doctor, build_engine, cache]
 for _command in COMMANDS:
     _command.context_settings = _HELP

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
+from threading import Event
+from types import FrameType
 from typing import Any
 
 import click
 
-__all__ = ["Bytes", "Factor", "KeyValue", "MainGroup", "Option", "SectionedCommand", "Time"]
+__all__ = ["Bytes", "Factor", "KeyValue", "MainGroup", "Option", "SectionedCommand", "Time", "interruptible"]
 
 
 class Option(click.Option):
@@ -102,3 +106,22 @@ class KeyValue(click.ParamType[tuple[str, str]]):
         if not separator or not key:
             self.fail(f"{value!r}: write it as key=value", param, ctx)
         return key, text
+
+
+@contextmanager
+def interruptible() -> Iterator[tuple[Event, Event]]:
+    """(stop, cancel): the first Ctrl-C asks for the one, the second for the other."""
+    stop, cancel = Event(), Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            cancel.set()
+        stop.set()
+
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield stop, cancel
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

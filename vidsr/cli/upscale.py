@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vidsr.cli.shape import Bytes, Factor, KeyValue, Option, SectionedCommand, Time
+from vidsr.cli.shape import Bytes, Factor, KeyValue, Option, SectionedCommand, Time, interruptible
 
 if TYPE_CHECKING:
     from vidsr.events import Event as RunEvent
@@ -38,6 +35,9 @@ Other commands (each has its own --help):
   vidsr models     list the models
   vidsr import     turn a checkpoint (.pth, .safetensors) into a model
   vidsr eval       measure a model on a folder of pictures
+  vidsr doctor     what this machine can run, and what is missing
+  vidsr build      compile a model for a size ahead of the first run
+  vidsr cache      compiled models: list, clear, path
 
 What is done lies in out.mp4.vidsr/ until the output is complete. After Ctrl-C, a crash or a power cut, the same
 command with --resume goes on there and makes the same frames as a run that was never interrupted.
@@ -109,7 +109,8 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     "--encoder",
     section="Encoding",
     metavar="NAME",
-    help="FFmpeg's name of a video encoder: libx264, libx265, libsvtav1, ...  [default: fits OUT]",
+    help="FFmpeg's name of a video encoder: libx264, libx265, libsvtav1, ...; hevc_nvenc, h264_nvenc and "
+    "av1_nvenc are an NVIDIA card's: faster, larger files.  [default: fits OUT]",
 )
 @_option(
     "--crf",
@@ -154,7 +155,7 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     show_default=True,
     section="Machine",
     metavar="NAME",
-    help="What runs the model: auto, openvino, onnxruntime or torch.",
+    help="What runs the model: auto, tensorrt, openvino, onnxruntime or torch.",
 )
 @_option(
     "--device",
@@ -162,7 +163,8 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     show_default=True,
     section="Machine",
     metavar="NAME",
-    help="The backend's device: CPU, GPU, NPU or AUTO for openvino; cpu, cuda, directml or coreml for onnxruntime.",
+    help="The backend's device: cuda, cuda:1 or cuda:0,1 for NVIDIA cards; CPU, GPU, NPU or AUTO for openvino; cpu, "
+    "cuda, directml or coreml for onnxruntime.",
 )
 @_option(
     "--precision",
@@ -173,12 +175,29 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     help="Arithmetic of the model; auto takes the fastest the device has.",
 )
 @_option(
+    "--hwaccel",
+    type=click.Choice(["auto", "cuda", "none"]),
+    default="auto",
+    show_default=True,
+    section="Machine",
+    help="Decode on an NVIDIA card; auto does where it gives the processor's frames, but never with --strict.",
+)
+@_option(
     "--memory",
     "memory_bytes",
     type=Bytes(),
     section="Machine",
     metavar="SIZE",
     help="Memory for the model, e.g. 2G; larger frames are cut into tiles.  [default: 40 % of what is free]",
+)
+@_option(
+    "--slots",
+    type=click.IntRange(1, 16),
+    default=4,
+    show_default=True,
+    section="Machine",
+    metavar="N",
+    help="Frames in flight, on each card where there are several: more hide copies, fewer take less memory.",
 )
 @_option("--json", "as_json", is_flag=True, section="Output", help="Report in JSON lines on standard output.")
 @_option("--quiet", is_flag=True, section="Output", help="Say nothing but errors.")
@@ -191,11 +210,9 @@ def upscale(source: Path, target: Path, as_json: bool, quiet: bool, debug: bool,
     choices["encoder_options"] = dict(choices["encoder_options"])
     resolved = job.resolve(source, target, job.Settings(**choices))
     display = _display(as_json, quiet)
-    stop, cancel = Event(), Event()
-    observer = _Announcing(display, stop)
     try:
-        with _interruptible(stop, cancel):
-            report = job.run(resolved, observer=observer, stop=stop, cancel=cancel)
+        with interruptible() as (stop, cancel):
+            report = job.run(resolved, observer=_Announcing(display, stop), stop=stop, cancel=cancel)
     finally:
         if display is not None:
             display.close()
@@ -242,21 +259,3 @@ def _display(as_json: bool, quiet: bool) -> Display | JsonLines | None:
     if as_json:
         return JsonLines(sys.stdout)
     return None if quiet else Display()
-
-
-@contextmanager
-def _interruptible(stop: Event, cancel: Event) -> Iterator[None]:
-    """The first Ctrl-C finishes what is on the way, the second ends at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            cancel.set()
-        stop.set()
-
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -11,10 +11,11 @@ from pathlib import Path
 import platformdirs
 
 from vidsr import backends
-from vidsr.backends import Backend, Engine, EngineOptions
-from vidsr.backends.alpha import AlphaEngine
-from vidsr.backends.tiled import TiledEngine, halo_of, tile_size
+from vidsr.backends import Backend, Engine, EngineOptions, Watch
+from vidsr.backends.alpha import AlphaEngine, alpha_parts
+from vidsr.backends.tiled import TiledEngine, halo_of, smaller_tile, tile_layouts, tile_size
 from vidsr.color import ColorTags, Conversion, conversion
+from vidsr.errors import DeviceMemoryError, MemoryBudgetError
 from vidsr.frame import FrameLayout
 from vidsr.job.settings import Settings
 from vidsr.models import Model
@@ -22,6 +23,7 @@ from vidsr.models import Model
 __all__ = ["Conversions", "EnginePlan", "available_memory", "plan_engine"]
 
 _MEMORY_SHARE = 0.4
+_DEVICE_SHARE = 0.8
 _FALLBACK_MEMORY = 4 * 2**30
 
 
@@ -36,6 +38,13 @@ class EnginePlan:
     target: FrameLayout
     tile: tuple[int, int] | None
 
+    def prepare(self, watch: Watch) -> None:
+        """Does what `open` would take minutes for. Raises BackendError, Cancelled."""
+        for source, target in self._parts():
+            if self.tile is not None:
+                source, target = tile_layouts(source, target, self.tile)
+            self.backend.prepare(self.model, source, target, self.options, watch)
+
     def open(self) -> Engine:
         """Makes it, in the calling thread."""
         if self.source.alpha:
@@ -46,17 +55,34 @@ class EnginePlan:
         """The same in FP32."""
         return replace(self, options=replace(self.options, precision="fp32"))
 
-    def _cut(self, source: FrameLayout, target: FrameLayout) -> Engine:
-        """For layouts without alpha."""
+    def _parts(self) -> list[tuple[FrameLayout, FrameLayout]]:
+        """(source, target) of the engines that `open` makes, but for tiles."""
+        ends = (self.source, self.target)
+        return alpha_parts(*ends) if self.source.alpha else [ends]
 
+    def _cut(self, source: FrameLayout, target: FrameLayout) -> Engine:
+        """For layouts without alpha. Where the device's memory turns out too small, frames are cut into tiles, then
+        smaller ones."""
+        tile = self.tile
+        while True:
+            try:
+                return self._sized(source, target, tile)
+            except DeviceMemoryError as error:
+                tile = smaller_tile(self.model, source, target, tile)
+                if tile is None:
+                    raise DeviceMemoryError(
+                        f"{error}; not even small tiles fit: free memory on the card, or choose another --device"
+                    ) from error
+
+    def _sized(self, source: FrameLayout, target: FrameLayout, tile: tuple[int, int] | None) -> Engine:
         def inner(source: FrameLayout, target: FrameLayout) -> Engine:
             return self.backend.open(self.model, source, target, self.options)
 
-        if self.tile is None:
+        if tile is None:
             return inner(source, target)
         halo = halo_of(self.model, source, target)
         assert halo is not None
-        return TiledEngine(inner, source, target, tile=self.tile, halo=halo)
+        return TiledEngine(inner, source, target, tile=tile, halo=halo)
 
     def __str__(self) -> str:
         tiles = f", tiles of {self.tile[1]}x{self.tile[0]}" if self.tile else ""
@@ -103,21 +129,53 @@ def available_memory() -> int:
         return free
 
 
+def cache_folder() -> Path:
+    """Where compiled models belong, whether it is there or not."""
+    return Path(platformdirs.user_cache_dir("vidsr", appauthor=False))
+
+
 def default_cache() -> Path | None:
     """Where compiled models are kept between runs; None where nothing can be kept."""
-    folder = Path(platformdirs.user_cache_dir("vidsr", appauthor=False)) / "compiled"
+    folder = cache_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
         return None
     return folder if os.access(folder, os.W_OK) else None
 
 
-def plan_engine(settings: Settings, model: Model, source: FrameLayout, target: FrameLayout) -> EnginePlan:
-    """Chooses backend, precision and tiles. Raises UsageError, BackendError, MemoryBudgetError."""
-    backend = backends.choose(settings.backend)
-    options = backend.settle(EngineOptions(device=settings.device, precision=settings.precision, cache=default_cache()))
-    budget = int(available_memory() * _MEMORY_SHARE) if settings.memory_bytes is None else settings.memory_bytes
+def _budget(backend: Backend, options: EngineOptions) -> int:
+    """Bytes that one inference may take. Every slot of a card has work space of its own; a processor's share one."""
+    own = backend.memory(options)
+    return int(available_memory() * _MEMORY_SHARE) if own is None else int(own * _DEVICE_SHARE / options.slots)
+
+
+def plan_engine(
+    settings: Settings,
+    model: Model,
+    source: FrameLayout,
+    target: FrameLayout,
+    sizes: tuple[tuple[int, int], tuple[int, int]] | None = None,
+) -> EnginePlan:
+    """Chooses backend, precision and tiles. sizes: see `EngineOptions`. Raises UsageError, BackendError,
+    MemoryBudgetError."""
+    wanted = EngineOptions(
+        device=settings.device,
+        precision=settings.precision,
+        cache=default_cache(),
+        slots=settings.slots,
+        sizes=sizes,
+    )
+    backend, options = backends.choose(settings.backend, wanted)
+    budget = settings.memory_bytes or _budget(backend, options)
     item = 4 if options.precision == "fp32" else 2
-    tile = tile_size(model, source, target, item_bytes=item, overhead=backend.memory_overhead, budget_bytes=budget)
+    try:
+        tile = tile_size(model, source, target, item_bytes=item, overhead=backend.memory_overhead, budget_bytes=budget)
+    except MemoryBudgetError as error:
+        if settings.memory_bytes is not None or backend.memory(options) is None:
+            raise
+        raise MemoryBudgetError(
+            f"{options.device} has too little free memory for {options.slots} frames in flight ({error}): "
+            f"close other programs that use it, or give fewer --slots"
+        ) from error
     return EnginePlan(model=model, backend=backend, options=options, source=source, target=target, tile=tile)

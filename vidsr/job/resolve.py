@@ -19,14 +19,24 @@ from vidsr.job.settings import Job, Settings
 from vidsr.media import encoder as encoders
 from vidsr.media.container import Container, container_of, plan_tracks, select
 from vidsr.media.encoder import EncoderSettings, alpha_encoder
+from vidsr.media.hardware import Hardware
 from vidsr.media.info import Deinterlace, SourceInfo
+from vidsr.media.nvdec import card_of, choose
 from vidsr.media.pixel import closest, layout_of, native, pixel_format
 from vidsr.media.source import probe
 from vidsr.media.tags import tag_options
 from vidsr.models import Model
 from vidsr.sinks.workspace import folder_of
 
-__all__ = ["check_span", "choose_deinterlace", "output_tags", "resolve", "wanted_layout", "without_alpha"]
+__all__ = [
+    "check_span",
+    "choose_decoder",
+    "choose_deinterlace",
+    "output_tags",
+    "resolve",
+    "wanted_layout",
+    "without_alpha",
+]
 
 
 def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
@@ -53,6 +63,7 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     tracks = plan_tracks(source, container, select(source, settings.tracks))
     covers = any(plan.how is not None and plan.track.cover for plan in tracks)
     options = tag_options(source.path, container.format, covers=covers)
+    hardware, why_not = choose_decoder(settings, source, deinterlace)
     foreseen = list(foresee(source, wanted, video, tracks, container, options, encoder, deinterlace))
     losses = [line.text for line in foreseen if line.loss]
     if settings.strict and losses:
@@ -69,7 +80,8 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
         video=video,
         deinterlace=deinterlace,
         frames=_expected_frames(settings, source, deinterlace),
-        warnings=tuple(line.text for line in foreseen),
+        warnings=(*([why_not] if why_not else []), *(line.text for line in foreseen)),
+        hardware=hardware,
     )
 
 
@@ -107,6 +119,16 @@ def choose_deinterlace(settings: Settings, source: SourceInfo) -> Deinterlace:
     if settings.deinterlace not in ("auto", "off", "frame", "field"):
         raise UsageError(f"--deinterlace {settings.deinterlace}: choose auto, off, frame or field")
     return source.video.deinterlace_for(settings.deinterlace)
+
+
+def choose_decoder(
+    settings: Settings, source: SourceInfo, deinterlace: Deinterlace
+) -> tuple[Hardware | None, str | None]:
+    """The decoder on a card, None where the processor decodes, and why so where that is worth a word.
+
+    It changes no frame of a file that is whole, which is why a run may be resumed with another. Raises UsageError.
+    """
+    return choose(source, settings.hwaccel, device=settings.device, deinterlace=deinterlace, strict=settings.strict)
 
 
 def wanted_layout(settings: Settings, source: FrameLayout, scale: int) -> FrameLayout:
@@ -151,6 +173,8 @@ def _choose_encoder(
     if layout is None:
         raise UsageError(f"--encoder {name}: takes none of the picture formats vidsr makes ({', '.join(offered)})")
     extra = {**container.encoder_options, **settings.encoder_options}
+    if encoders.on_card(name) and (card := card_of(settings.device)):
+        extra.setdefault("gpu", str(card))
     chosen = encoders.settings(name, crf=settings.crf, preset=settings.preset, extra=extra, alpha=layout.alpha)
     return chosen, layout
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import vidsr
 from vidsr import models
+from vidsr.backends.base import Watch
 from vidsr.backends.guard import Guard
 from vidsr.errors import InputError, OutputError, VidsrError
 from vidsr.events import Observer, Phase, Report, Start, Warned
@@ -21,14 +22,21 @@ from vidsr.frame import Frame, FrameLayout
 from vidsr.job.engine import Conversions, EnginePlan, plan_engine
 from vidsr.job.fingerprint import Unchanged
 from vidsr.job.geometry import target_geometry
-from vidsr.job.resolve import check_span, choose_deinterlace, output_tags, wanted_layout, without_alpha
+from vidsr.job.resolve import (
+    check_span,
+    choose_decoder,
+    choose_deinterlace,
+    output_tags,
+    wanted_layout,
+    without_alpha,
+)
 from vidsr.job.settings import Job, Settings
 from vidsr.media.pixel import pixel_format
 from vidsr.media.resize import Resizer
 from vidsr.media.segment import SegmentInfo
 from vidsr.media.source import VideoReader, probe
 from vidsr.notes import Notes
-from vidsr.pipeline import Pipeline, PipelineSpec, Totals, transfer
+from vidsr.pipeline import Pipeline, PipelineSpec, Totals, aside, transfer
 from vidsr.sinks.join import join
 from vidsr.sinks.segments import SegmentSink
 from vidsr.sinks.workspace import Workspace
@@ -37,7 +45,6 @@ from vidsr.verify import Expectation, Verification, verify
 __all__ = ["run", "stream"]
 
 _Mode = Literal["new", "resume", "replace"]
-_SLOTS = 4
 _TICK_SECONDS = 0.25
 
 
@@ -102,6 +109,8 @@ class _Run:
             keep_rest=self._job.settings.keep_partial,
             before_adding=self._unchanged.check,
         )
+        telling = Watch(progress=_ticking(self._observer, "preparing"), warn=self._warn, stop=self._stop)
+        aside(self._plan.prepare, telling)
         totals = self._transfer(sink)
         self._note_reading(totals)
         target: Path | None = None
@@ -165,7 +174,7 @@ class _Run:
             open_reader=self._open_reader,
             open_engine=plan.open,
             convert=Conversions(plan.source, plan.target, job.video.color),
-            slots=_SLOTS,
+            slots=job.settings.slots,
             open_guard=_guard(plan, self._guard_notes, job.source.start_seconds),
             finish=_resizer(plan, job.video.layout),
         )
@@ -190,6 +199,7 @@ class _Run:
             deinterlace=self._job.deinterlace,
             skip=self._resumed,
             strict=settings.strict,
+            hardware=self._job.hardware,
         )
         self._readers.append(reader)
         return reader
@@ -286,7 +296,7 @@ class _Run:
         return self._done(nothing, target, self._resumed, target.stat().st_size, verification)
 
 
-def _ticking(observer: Observer, name: Literal["joining", "verifying"]) -> Callable[[float], None]:
+def _ticking(observer: Observer, name: Literal["preparing", "joining", "verifying"]) -> Callable[[float], None]:
     """Passes progress on a few times a second."""
     last = float("-inf")
 
@@ -363,13 +373,19 @@ def stream(source_path: Path, settings: Settings) -> Iterator[Frame]:
         source.video, scale=settings.scale, size=settings.size, model_scale=model.scale, even=target.chroma
     )
     plan = plan_engine(settings, model, layout, target)
+    hardware, _ = choose_decoder(settings, source, deinterlace)
     spec = PipelineSpec(
         open_reader=lambda: VideoReader(
-            source, start=settings.start, end=settings.end, deinterlace=deinterlace, strict=settings.strict
+            source,
+            start=settings.start,
+            end=settings.end,
+            deinterlace=deinterlace,
+            strict=settings.strict,
+            hardware=hardware,
         ),
         open_engine=plan.open,
         convert=Conversions(layout, target, output_tags(source, target)),
-        slots=_SLOTS,
+        slots=settings.slots,
         open_guard=_guard(plan, Notes(), source.start_seconds),
         finish=_resizer(plan, replace(target, height=height, width=width)),
     )

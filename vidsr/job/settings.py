@@ -13,7 +13,8 @@ from vidsr.backends.base import Precision
 from vidsr.frame import VideoTrack
 from vidsr.media.container import Container, TrackPlan
 from vidsr.media.encoder import EncoderSettings
-from vidsr.media.info import Deinterlace, SourceInfo
+from vidsr.media.hardware import Hardware
+from vidsr.media.info import Accel, Deinterlace, SourceInfo
 
 if TYPE_CHECKING:
     from vidsr.job.engine import EnginePlan
@@ -26,9 +27,10 @@ class Settings:
     """What a user may say about a job; None is "as usual" and ends in `resolve`.
 
     scale: any factor; size: "WIDTHxHEIGHT" or a name such as "1080p"; not both. start, end: seconds from the beginning
-    of the file. memory_bytes: for one frame's inference. tracks: see `vidsr.media.container.select`. strict: refuse
-    whatever would be lost, and end at the first damage. resume: go on with an unfinished run. keep_partial: a run that
-    is stopped leaves a playable file. verify: read the output again and compare.
+    of the file. hwaccel: what decodes. memory_bytes: for one frame's inference. slots: frames in flight. tracks: see
+    `vidsr.media.container.select`. strict: refuse whatever would be lost, and end at the first damage. resume: go on
+    with an unfinished run. keep_partial: a run that is stopped leaves a playable file. verify: read the output again
+    and compare.
     """
 
     scale: Fraction | None = None
@@ -51,7 +53,9 @@ class Settings:
     backend: str = "auto"
     precision: Precision = "auto"
     device: str = "auto"
+    hwaccel: Accel = "auto"
     memory_bytes: int | None = None
+    slots: int = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,8 @@ class Job:
 
     settings: as given, for what needs no deciding. source: its layout is that of the engine, without alpha where the
     output has none. video: of the output; where its size is not the engine's, frames are resized. frames: expected,
-    None if unknown. warnings: what the user should know before it starts.
+    None if unknown. warnings: what the user should know before it starts. hardware: the decoder on
+    a card where one decodes.
     """
 
     settings: Settings
@@ -75,3 +80,4 @@ class Job:
     deinterlace: Deinterlace
     frames: int | None
     warnings: tuple[str, ...]
+    hardware: Hardware | None = None

@@ -194,7 +194,7 @@ class Pipeline:
                 begin = begin if pending else time.perf_counter()
                 engine.submit(item[0])
                 pending.append(item)
-                if len(pending) < 2:
+                if len(pending) < engine.in_flight:
                     continue
             if pending:
                 slot, frame = pending.popleft()

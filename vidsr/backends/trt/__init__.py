@@ -1,0 +1,1 @@
+"""TensorRT: plans made, kept and run."""

@@ -1,0 +1,251 @@
+"""Plans kept between runs, by everything they depend on.
+
+A plan is executable content: it is only read from a folder and a file that belong to the user and that nobody else can
+write, and after its hash matched the one beside it. Every file gets its name when it is whole and synced; the
+description comes last, so that a plan without one was never finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from vidsr.durable import write_whole
+from vidsr.errors import Cancelled
+from vidsr.graph import Planes
+
+__all__ = ["Entry", "PlanCache", "PlanKey", "Size"]
+
+_TIMING_MAGIC = b"vidsr timing cache 1\n"
+_POLL_SECONDS = 0.2
+_SUFFIXES = (".plan", ".json", ".timing", ".lock", ".part")
+
+Size = tuple[int, int]
+"""(height, width) of the engine's input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanKey:
+    """Everything a plan depends on.
+
+    graph: SHA-256 of the ONNX given to TensorRT, which holds model, layouts and precision; `model`, `model_sha256`,
+    `layout` and `precision` say so for people. smallest, usual, largest: (height, width) of the profile, all the same
+    for a fixed shape. driver, memory: TensorRT chooses kernels by them.
+    """
+
+    model: str
+    model_sha256: str
+    graph: str
+    layout: str
+    precision: str
+    planes: Planes
+    smallest: Size
+    usual: Size
+    largest: Size
+    tensorrt: str
+    device: str
+    capability: str
+    multiprocessors: int
+    memory_bytes: int
+    driver: str
+    platform: str
+    level: int
+    workspace_bytes: int
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def stem(self) -> str:
+        """Of the file names: for people first, then unique."""
+        sizes = [f"{width}x{height}" for height, width in dict.fromkeys((self.smallest, self.largest))]
+        name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in self.model)
+        return f"{name}-{'-'.join(sizes)}-{self.precision}-{self.digest[:16]}"
+
+    @property
+    def machine(self) -> str:
+        """Of the timing cache, which is TensorRT's for one card and version."""
+        names = ("tensorrt", "device", "capability", "multiprocessors", "memory_bytes", "driver", "workspace_bytes")
+        values = json.dumps([getattr(self, name) for name in names])
+        return hashlib.sha256(values.encode()).hexdigest()[:16]
+
+    def covers(self, height: int, width: int) -> bool:
+        """Whether frames of that size are within the profile."""
+        return self.smallest[0] <= height <= self.largest[0] and self.smallest[1] <= width <= self.largest[1]
+
+    def differences(self, other: PlanKey) -> str:
+        """What is another in `other`, in words."""
+        names = [field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
+        return ", ".join(f"{name} was {getattr(other, name)}, is {getattr(self, name)}" for name in names)
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> PlanKey:
+        """Raises TypeError or KeyError for what is none."""
+        pairs: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A kept plan. built: seconds since the epoch; took: seconds it was built for. key: None where the description
+    cannot be read."""
+
+    path: Path
+    bytes: int
+    key: PlanKey | None
+    built: float
+    took: float
+
+
+class PlanCache:
+    """A folder of plans, made when the first one is put in. With no folder nothing is kept and nothing is found."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def entries(self) -> Iterator[Entry]:
+        """All plans, in the order of their names."""
+        for path in self._files("*.plan"):
+            try:
+                told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+                key, built, took = PlanKey.read(told["key"]), float(told["built"]), float(told["took"])
+            except (OSError, ValueError, TypeError, KeyError):
+                key, built, took = None, 0.0, 0.0
+            with suppress(OSError):  # another process may have cleared it
+                yield Entry(path=path, bytes=path.stat().st_size, key=key, built=built, took=took)
+
+    def get(self, key: PlanKey) -> tuple[bytes | None, str | None]:
+        """(the plan, None), (None, None) where there is none, or (None, why the one that is there cannot be used)."""
+        if self.folder is None:
+            return None, None
+        plan, description = self._paths(self.folder, key)
+        if not plan.exists() and not description.exists():
+            return None, None
+        reason = _untrusted(self.folder) or _untrusted(plan)
+        if reason:
+            return None, reason
+        try:
+            data = plan.read_bytes()
+            told = json.loads(description.read_text(encoding="utf-8"))
+            known, sha256 = PlanKey.read(told["key"]), told["sha256"]
+        except (OSError, ValueError, TypeError, KeyError):
+            return None, "it was never finished, or its description is damaged"
+        if known != key:
+            return None, f"it was made for something else ({key.differences(known)})"
+        if hashlib.sha256(data).hexdigest() != sha256:
+            return None, "it is damaged (its hash is not the one it was written with)"
+        return data, None
+
+    def put(self, key: PlanKey, plan: bytes, took: float) -> None:
+        """Keeps a plan that was built for `took` seconds. Raises OSError."""
+        if self.folder is None:
+            return
+        path, description = self._paths(self.folder, key)
+        description.unlink(missing_ok=True)
+        write_whole(path, plan)
+        sha256 = hashlib.sha256(plan).hexdigest()
+        told = {"sha256": sha256, "built": time.time(), "took": took, "key": asdict(key)}
+        write_whole(description, json.dumps(told, indent=1).encode())
+
+    def drop(self, key: PlanKey) -> None:
+        for path in self._paths(self.folder, key) if self.folder is not None else ():
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def clear(self) -> int:
+        """Removes everything that this class made; how many plans that were."""
+        files = [path for path in self._files("*") if path.suffix in _SUFFIXES and path.is_file()]
+        for path in files:
+            with suppress(OSError):
+                path.unlink()
+        return sum(path.suffix == ".plan" for path in files)
+
+    def timing(self, key: PlanKey) -> bytes:
+        """TensorRT's measurements of earlier builds, empty where there are none or they are damaged: TensorRT ends the
+        process when it is given a flipped byte."""
+        if self.folder is None or _untrusted(self.folder):
+            return b""
+        path = self.folder / f"{key.machine}.timing"
+        try:
+            content = b"" if _untrusted(path) else path.read_bytes()
+        except OSError:
+            return b""
+        length = len(_TIMING_MAGIC) + 32
+        head, data = content[:length], content[length:]
+        return data if head == _TIMING_MAGIC + hashlib.sha256(data).digest() else b""
+
+    def put_timing(self, key: PlanKey, data: bytes) -> None:
+        """A convenience: where it cannot be kept, the next build takes longer."""
+        if self.folder is not None:
+            with suppress(OSError):
+                path = self.folder / f"{key.machine}.timing"
+                write_whole(path, _TIMING_MAGIC + hashlib.sha256(data).digest() + data)
+
+    @contextmanager
+    def building(self, key: PlanKey, stop: Event) -> Iterator[str | None]:
+        """Held by one process at a time for one key; the others wait. Gives why nothing can be kept, if so. Raises
+        Cancelled."""
+        if self.folder is None:
+            yield None
+            return
+        lock = FileLock(self.folder / f"{key.stem}.lock")
+        obstacle = self._locked(lock, stop)
+        try:
+            yield obstacle
+        finally:
+            lock.release()
+
+    def _locked(self, lock: FileLock, stop: Event) -> str | None:
+        """Acquires it, or says why that cannot be done."""
+        assert self.folder is not None
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            reason = _untrusted(self.folder)
+            while reason is None:
+                try:
+                    lock.acquire(timeout=_POLL_SECONDS)
+                    return None
+                except Timeout:
+                    if stop.is_set():
+                        raise Cancelled("stopped while another process builds the same TensorRT plan") from None
+        except OSError as error:
+            reason = f"{self.folder}: {error.strerror or error}"
+        return reason
+
+    def _files(self, pattern: str) -> list[Path]:
+        return [] if self.folder is None else sorted(self.folder.glob(pattern))
+
+    @staticmethod
+    def _paths(folder: Path, key: PlanKey) -> tuple[Path, Path]:
+        return folder / f"{key.stem}.plan", folder / f"{key.stem}.json"
+
+
+def _untrusted(path: Path) -> str | None:
+    """Why somebody else could have put something there; None where only the user could, or nothing is there."""
+    if not hasattr(os, "getuid"):  # Windows: the cache lies in the user's own profile
+        return None
+    try:
+        status = path.stat() if path.is_dir() else path.lstat()
+    except OSError:
+        return None
+    if stat.S_ISLNK(status.st_mode):
+        return f"{path} is a link"
+    if status.st_uid != os.getuid():
+        return f"{path} belongs to somebody else"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others may write to {path} (chmod go-w mends that)"
+    return None

@@ -1,0 +1,134 @@
+"""`vidsr build` and `vidsr cache`."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from vidsr.cli.shape import interruptible
+
+__all__ = ["build_engine", "cache"]
+
+
+class _Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int] | None]]):
+    """WIDTHxHEIGHT, or two of them: ((height, width), the largest or None)."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[int, int], tuple[int, int] | None]:
+        match = re.fullmatch(r"(\d+)x(\d+)(?:\.\.(\d+)x(\d+))?", str(value).strip())
+        if match is None:
+            self.fail(f"{value!r}: write 1920x1080, or 640x360..1920x1080 for every size between", param, ctx)
+        width, height, last_width, last_height = (int(part) if part else None for part in match.groups())
+        assert width
+        assert height
+        largest = (last_height, last_width) if last_height is not None and last_width is not None else None
+        return (height, width), largest
+
+
+@click.command("build")
+@click.option("--model", default="span", show_default=True, metavar="NAME|FILE.onnx", help="Model to compile.")
+@click.option(
+    "--size",
+    "sizes",
+    type=_Sizes(),
+    required=True,
+    metavar="WxH[..WxH]",
+    help="Of the videos, as stored: 1920x1080. With tensorrt also a range: 640x360..1920x1080.",
+)
+@click.option("--pix-fmt", default="yuv420p", show_default=True, metavar="NAME", help="Pixel format of the videos.")
+@click.option("--backend", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")
+@click.option("--device", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")
+@click.option(
+    "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    help="See `vidsr --help`.",
+)  # fmt: skip
+@click.option("--slots", default=4, show_default=True, type=click.IntRange(1, 16), help="Frames in flight to try.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def build_engine(sizes: Any, pix_fmt: str, as_json: bool, debug: bool, **choices: Any) -> None:
+    """Compiles a model for one size of video ahead of the first run, and tries it.
+
+    With TensorRT that takes minutes and is done once for each size, precision, card and driver; the first run of such
+    a video does the same. Other backends take seconds.
+    """
+    from vidsr.compiled import build
+    from vidsr.job import Settings
+
+    size, largest = sizes
+    shown = -1
+
+    def progress(done: float) -> None:
+        nonlocal shown
+        if int(done * 20) > shown:
+            shown = int(done * 20)
+            click.echo(f"compiling {done:.0%}", err=True)
+
+    def warn(text: str) -> None:
+        click.echo(f"warning: {text}", err=True)
+
+    with interruptible() as (stop, _):
+        built = build(
+            size,
+            largest=largest,
+            pix_fmt=pix_fmt,
+            settings=Settings(**choices),
+            on_progress=progress,
+            on_warning=warn,
+            stop=stop,
+        )
+    if as_json:
+        click.echo(json.dumps(asdict(built)))
+        return
+    frames = "1 frame" if built.slots == 1 else f"{built.slots} frames"
+    click.echo(
+        f"{built.engine}: ready in {built.seconds:.1f} s, room for {frames} in flight, "
+        f"{1000 * built.frame_seconds:.1f} ms for one alone"
+    )
+
+
+@click.group("cache")
+def cache() -> None:
+    """Compiled models that vidsr keeps: `vidsr cache list`, `clear` or `path`."""
+
+
+@cache.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_kept(as_json: bool) -> None:
+    """Lists them: what, for which library and card, how large, how old."""
+    from vidsr.compiled import kept
+    from vidsr.progress import human_bytes
+
+    entries = list(kept())
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in entries], default=str))
+        return
+    for entry in entries:
+        day = time.strftime("%Y-%m-%d", time.localtime(entry.built)) if entry.built else "unknown"
+        click.echo(f"{entry.what}  {entry.made_for}  {human_bytes(entry.bytes)}  {day}  {entry.path.name}")
+    if not entries:
+        click.echo("nothing is kept yet")
+
+
+@cache.command("clear")
+def clear_kept() -> None:
+    """Removes them; the next runs compile again."""
+    from vidsr.compiled import clear
+
+    count = clear()
+    click.echo("nothing was kept" if not count else f"removed {count} compiled model{'s' if count > 1 else ''}")
+
+
+@cache.command("path")
+def show_path() -> None:
+    """Prints the folder they lie in."""
+    from vidsr.job.engine import cache_folder
+
+    click.echo(cache_folder())
