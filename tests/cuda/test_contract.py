@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Iterator
-from importlib.machinery import ModuleSpec
 
 import pytest
 
@@ -56,7 +54,6 @@ def backend() -> Iterator[Backend]:
     standin.reset()
     with pytest.MonkeyPatch.context() as patch:
         world = install(patch, standin)
-        sys.modules["tensorrt"].__spec__ = ModuleSpec("tensorrt", None)
         yield backends.load("tensorrt")
         world.check()
     gc.collect()

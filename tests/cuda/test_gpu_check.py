@@ -3,6 +3,7 @@ that they find what is wrong."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from benchmarks.gpu_check import card, frames, plans, step
 from tests.cuda import fake_tensorrt
-from tests.cuda.standin import Standin
+from tests.cuda.standin import Standin, load
 from vidsr.backends.cuda import pycuda_device
 
 Said = dict[str, Any]
@@ -52,11 +53,7 @@ class Program:
         self.shapes = source.shapes[0], target.shapes[0]
 
     def bind(self, stream: Any, addresses: Mapping[str, int]) -> Any:
-        from tests.cuda.standin import load
-
         def view(name: str, shape: tuple[int, int]) -> Any:
-            import ctypes
-
             return np.ctypeslib.as_array((ctypes.c_uint8 * (shape[0] * shape[1])).from_address(addresses[name]))
 
         small, large = view("in0", self.shapes[0]), view("out0", self.shapes[1])
@@ -86,7 +83,7 @@ def test_slots(standin: Standin, monkeypatch: pytest.MonkeyPatch, late: bool) ->
     monkeypatch.setattr(pycuda_device.PycudaStream, "capture", pycuda_device.PycudaStream.capture)
     said: Said = {}
     if late:
-        with pytest.raises(step.Failed, match="same result|differs"):
+        with pytest.raises(step.Failed, match=r"same result|differs"):
             frames.slots(said.update, True)
     else:
         frames.slots(said.update, True)

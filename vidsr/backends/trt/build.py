@@ -99,7 +99,7 @@ class _Progress(trt.IProgressMonitor):  # type: ignore[misc]
         self._reached = 0.0
         self._lock = Lock()
 
-    def phase_start(self, phase_name: str, parent_phase: str, num_steps: int) -> None:
+    def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
         with self._lock:
             self._phases[phase_name] = _Phase(parent_phase, max(num_steps, 1))
 

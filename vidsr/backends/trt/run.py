@@ -106,6 +106,9 @@ class TensorRtRun:
             )
         try:
             self._bind(program.given, addresses)
+        except RuntimeError as error:  # what two of these calls raise instead of saying so
+            self.close()
+            raise BackendError(f"TensorRT refused a slot: {error}") from error
         except BaseException:
             self.close()
             raise
@@ -125,7 +128,7 @@ class TensorRtRun:
             self._demand(self._context.set_tensor_address(name, address), f"the address of {name}")
 
     def _demand(self, taken: bool, what: str) -> None:
-        """TensorRT's calls say so when they fail; they raise nothing."""
+        """TensorRT's calls say so when they fail; few raise anything."""
         if taken:
             return
         refusal = BackendError(f"TensorRT refused {what}: {log().reason()}")
