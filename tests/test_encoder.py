@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from tests.conftest import HDR
+from vidsr import job
 from vidsr.color import ColorTags, HdrMetadata
 from vidsr.errors import EncoderError, UsageError
-from vidsr.frame import FrameLayout, VideoTrack
+from vidsr.frame import Frame, FrameLayout, VideoTrack
+from vidsr.media import encoder, segment
 from vidsr.media.container import CONTAINERS
-from vidsr.media.encoder import alpha_encoder, carries_hdr, configure, prove, settings
+from vidsr.media.encoder import alpha_encoder, carries_hdr, coded_format, configure, formats, prove, settings
+from vidsr.media.hardware import driver_present
+from vidsr.media.pixel import closest, layout_of, pixel_format
+from vidsr.media.preset import PRESETS, EncoderPreset
+from vidsr.media.segment import SegmentWriter
 
 LAYOUT = FrameLayout(family="yuv", bits=10, height=64, width=64, chroma=(2, 2))
 TRACK = VideoTrack(layout=LAYOUT, color=ColorTags(), time_base=Fraction(1, 90000), rate=Fraction(25))
@@ -144,3 +153,117 @@ def test_options_that_do_not_exist_are_refused(key: str) -> None:
 def test_quality_outside_its_range_is_refused() -> None:
     with pytest.raises(UsageError, match=r"0 \(best\) to 51"):
         settings("libx264", crf=60, preset=None, extra={})
+
+
+# NVIDIA's encoders: FFmpeg has them everywhere, so what they are told can be looked at, but not what they write.
+
+NVENC = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
+WITHOUT = pytest.mark.skipif(driver_present(), reason="says what happens on a machine without NVIDIA's driver")
+
+
+@pytest.mark.parametrize("name", NVENC)
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({}, {"rc": "vbr", "b": "0", "preset": "p5", "tune": "hq"}),
+        ({"crf": 30.5, "preset": "p7"}, {"cq": "30.5", "preset": "p7"}),
+        ({"extra": {"b": "4M"}}, {"b": "4M", "cq": None, "rc": "vbr"}),
+        ({"extra": {"qp": "20"}}, {"qp": "20", "cq": None, "rc": "constqp"}),
+        ({"extra": {"qp": "20", "rc": "cbr"}}, {"rc": "cbr"}),
+    ],
+)
+def test_what_nvidia_s_encoders_are_told(name: str, chosen: dict[str, Any], expected: dict[str, str | None]) -> None:
+    """Every option exists in this FFmpeg, with such a value."""
+    options = settings(name, **({"crf": None, "preset": None, "extra": {}} | chosen)).options
+    assert {key: options.get(key) for key in expected} == expected
+    known = av.CodecContext.create(name, "w").supported_options
+    described = {option.name: option for option in (*known.generic, *known.private)}
+    for key, value in options.items():
+        choices = [choice.name for choice in described[key].choices]
+        if value in choices or key == "b":
+            continue
+        assert described[key].min <= float(value) <= described[key].max, f"{key}={value}"
+
+
+@pytest.mark.parametrize("name", NVENC)
+@pytest.mark.parametrize(
+    ("fmt", "written", "its"),
+    [
+        ("yuv420p", "yuv420p", "yuv420p"), ("yuv420p10le", "yuv420p10le", "p010le"),
+        ("yuv420p12le", "yuv420p10le", "p010le"), ("yuv422p", "yuv422p", "nv16"),
+        ("yuv422p10le", "yuv422p10le", "p210le"), ("yuv444p", "yuv444p", "yuv444p"),
+        ("yuv444p10le", "yuv444p10le", "yuv444p10msble"), ("gbrp", "gbrp", "gbrp"), ("gray", "yuv420p", "yuv420p"),
+    ],
+)  # fmt: skip
+def test_formats_for_nvidia_s_encoders(name: str, fmt: str, written: str, its: str) -> None:
+    """Ten bits stay ten, although it takes them only in a format of its own; of more it would write ten."""
+    chosen = closest(layout_of(fmt, height=64, width=64, siting="left"), formats(name))
+    assert chosen is not None
+    assert pixel_format(chosen) == written
+    assert coded_format(name, chosen) == its
+    assert its in [entry.name for entry in av.Codec(name, "w").video_formats or ()]
+
+
+def test_the_nearest_depth() -> None:
+    deep = replace(LAYOUT, bits=12)
+    assert pixel_format(closest(deep, ["yuv420p", "yuv420p10le"]) or deep) == "yuv420p10le"
+    assert pixel_format(closest(deep, ["yuv420p16le", "yuv420p14le", "yuv420p10le"]) or deep) == "yuv420p14le"
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+def test_samples_in_the_encoder_s_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
+    """An encoder that keeps every sample, told to take them as a card does."""
+    layout = replace(LAYOUT, bits=bits)
+    packed = {"yuv420p": "nv12", "yuv420p10le": "p010le"}
+    monkeypatch.setitem(PRESETS, "rawvideo", EncoderPreset(packed=packed))
+    monkeypatch.setattr(segment, "segment_format", lambda *of: "nut")
+    chosen = settings("rawvideo", crf=None, preset=None, extra={})
+    writer = SegmentWriter(tmp_path / "segment", replace(TRACK, layout=layout), chosen)
+    rng = np.random.default_rng(1)
+    planes = [rng.integers(0, 1 << bits, shape).astype(layout.dtype) for shape in layout.shapes]
+    writer.write(Frame(planes=planes, pts=0, duration=3600, time_base=TRACK.time_base, color=ColorTags()))
+    writer.close()
+    luma, first, second = (plane << (0 if bits == 8 else 6) for plane in planes)
+    with av.open(str(tmp_path / "segment")) as written:
+        packets = [bytes(packet) for packet in written.demux(video=0) if packet.size]
+    assert packets == [luma.tobytes() + np.stack([first, second], axis=2).tobytes()]
+
+
+@WITHOUT
+@pytest.mark.parametrize(("name", "twin"), list(zip(NVENC, ("libx264", "libx265", "libsvtav1"), strict=True)))
+def test_no_card(name: str, twin: str) -> None:
+    with pytest.raises(EncoderError) as error:
+        prove(TRACK, settings(name, crf=None, preset=None, extra={}), "mp4")
+    assert str(error.value) == (
+        f"--encoder {name}: needs an NVIDIA card with its driver, and this machine has none "
+        f"(leave --encoder away, or take {twin})"
+    )
+
+
+@WITHOUT
+def test_a_driver_that_does_not_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What FFmpeg says is passed on."""
+    monkeypatch.setattr(encoder, "driver_present", lambda: True)
+    with pytest.raises(EncoderError, match=r"^hevc_nvenc cannot encode 64x64 yuv420p10le with .*: Cannot load \S+$"):
+        prove(TRACK, settings("hevc_nvenc", crf=None, preset=None, extra={}), "mp4")
+
+
+@WITHOUT
+def test_the_engine_s_card_encodes(clip: Path, tmp_path: Path, nearest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "driver_present", lambda: True)
+    resolving = import_module("vidsr.job.resolve")
+    plan = resolving.plan_engine
+    on_processor = lambda given, *rest: plan(replace(given, device="cpu"), *rest)  # noqa: E731
+    monkeypatch.setattr(resolving, "plan_engine", on_processor)
+    told = job.Settings(model=str(nearest), backend="onnxruntime", encoder="hevc_nvenc", hwaccel="none")
+    for device, expected in (("cuda:1", True), ("cuda", False), ("cpu", False)):
+        with pytest.raises(EncoderError) as error:
+            job.resolve(clip, tmp_path / "out.mkv", replace(told, device=device))
+        assert ("gpu=1" in str(error.value)) is expected
+
+
+def test_light_levels_go_beside_nvidia_s_video() -> None:
+    """PyAV has no way to hand them to it; boxes of the container hold them."""
+    for name in NVENC:
+        assert carries_hdr(name, CONTAINERS[".mp4"]) and carries_hdr(name, CONTAINERS[".mkv"])
+        assert not carries_hdr(name, CONTAINERS[".ts"])

@@ -34,7 +34,7 @@ def enlarged(plane: np.ndarray) -> np.ndarray:
 class Doubling:
     """An engine that repeats pixels."""
 
-    source, target, description = SOURCE, TARGET, "doubling"
+    source, target, description, in_flight = SOURCE, TARGET, "doubling", 2
 
     def __init__(self) -> None:
         self.runs, self.closed = 0, False

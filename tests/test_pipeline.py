@@ -251,7 +251,7 @@ class FakeReader:
 class FakeEngine:
     """Repeats every sample; works only when waited for, and leaves its mark on the first sample."""
 
-    source, target, description = SOURCE, TARGET, "a fake"
+    source, target, description, in_flight = SOURCE, TARGET, "a fake", 2
 
     def __init__(self, scene: Scene) -> None:
         self._scene, self._running, self._failed = scene, list[Slot](), list[Slot]()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tests.conftest import nearest_model
 from vidsr import backends, models
-from vidsr.backends import Backend, Engine, EngineOptions, Slot
+from vidsr.backends import Backend, Engine, EngineOptions, Slot, Watch
 from vidsr.backends.tiled import TiledEngine, tile_size
 from vidsr.color import BT601, BT709, RGB, ColorTags, conversion
 from vidsr.errors import BackendError, MemoryBudgetError
@@ -303,11 +303,20 @@ class Repeater:
     """A backend and its engine, which repeats every sample, chroma as well: what is cut and pasted shows exactly."""
 
     name = description = "repeater"
+    memory_overhead, in_flight = 1.0, 2
     source: FrameLayout
     target: FrameLayout
 
-    def lack(self) -> None:
+    def lack(self, device: str = "auto") -> None:
         return None
+
+    def memory(self, options: EngineOptions) -> None:
+        return None
+
+    def prepare(
+        self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
+    ) -> None:
+        pass
 
     def settle(self, options: EngineOptions) -> EngineOptions:
         return options

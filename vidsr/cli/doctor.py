@@ -100,6 +100,8 @@ def _machine(found: dict[str, Any]) -> Iterator[str]:
     cores = f"{processor['cores']} of {processor['cores_present']} cores"
     if processor["cores_allowed"]:
         cores += f", time of {processor['cores_allowed']:g} allowed (control group)"
+    if processor["load"] is not None and processor["load"] > processor["cores"]:
+        cores += f"; busy with other work (load {processor['load']:g}), so rates are too low"
     yield from _row("processor", f"{processor['name'] or processor['architecture']}, {cores}")
     has = [name for name, there in processor["features"].items() if there]
     lacks = [name for name, there in processor["features"].items() if not there]
@@ -140,11 +142,13 @@ def _nvidia(nvidia: dict[str, Any]) -> Iterator[str]:
     from vidsr.progress import human_bytes
 
     cards = nvidia.get("cards", [])
-    for card in cards:
+    for index, card in enumerate(cards):
         size = human_bytes(card["memory_bytes"])
-        yield from _row("NVIDIA", f"{card['name']}, compute capability {card['capability']}, {size}")
+        yield from _row("" if index else "NVIDIA", f"{card['name']}, compute capability {card['capability']}, {size}")
     if nvidia.get("driver") or nvidia.get("cuda"):
-        yield from _row("" if cards else "NVIDIA", f"driver {nvidia['driver']}, for CUDA {nvidia['cuda']}")
+        yield from _row(
+            "" if cards else "NVIDIA", f"driver {nvidia['driver'] or '?'}, for CUDA {nvidia['cuda'] or '?'}"
+        )
     if nvidia.get("reason"):
         card = "there is a card, but " if nvidia.get("present") else ""
         yield from _row("NVIDIA", f"{card}{nvidia['reason']}")
@@ -175,7 +179,8 @@ def _told(check: Check) -> str:
     elif check.difference is not None:
         text += f", at most {check.difference} of 255 from the reference"
     if check.rate and check.frame:
-        text += f"; roughly {check.rate:.0f} frames a second at {check.frame[1]}x{check.frame[0]}"
+        rate = f"{check.rate:.{0 if check.rate >= 10 else 1}f}"
+        text += f"; roughly {rate} frames a second at {check.frame[1]}x{check.frame[0]}"
     names = [device.get("full_name") or device["name"] for device in check.devices]
     if len(names) > 1:
         text += f"; it has {', '.join(names)}"

@@ -25,11 +25,14 @@ def plain_name(name: str) -> str:
 class Converter:
     """Brings pictures into one layout by FFmpeg's scaler, range and matrix kept.
 
-    interlaced: the two fields are scaled each for itself. Belongs to one thread.
+    interlaced: the two fields are scaled each for itself. also: further formats that hold the layout's samples and that
+    the caller takes as they are. Belongs to one thread.
     """
 
-    def __init__(self, layout: FrameLayout, color: ColorTags, *, interlaced: bool) -> None:
-        self._layout, self._interlaced = layout, interlaced
+    def __init__(
+        self, layout: FrameLayout, color: ColorTags, *, interlaced: bool, also: frozenset[str] = frozenset()
+    ) -> None:
+        self._layout, self._interlaced, self._also = layout, interlaced, also
         self._target = pixel_format(layout)
         self._promised = color
         self._key: object = None
@@ -37,7 +40,8 @@ class Converter:
 
     def fits(self, picture: av.VideoFrame) -> bool:
         """Whether the picture is as promised already; an alpha plane too many does not matter."""
-        return self._same_size(picture) and self._same_format(picture.format.name)
+        name = picture.format.name
+        return self._same_size(picture) and (name in self._also or self._same_format(name))
 
     def __call__(self, picture: av.VideoFrame, tags: ColorTags) -> tuple[av.VideoFrame, ColorTags]:
         """The picture as promised and its tags; those change only where YUV becomes RGB or the other way round.

@@ -15,6 +15,7 @@ import av
 
 from vidsr.color import UNSPECIFIED, ColorTags
 from vidsr.errors import InputError
+from vidsr.media.hardware import Hardware, HardwareError
 
 __all__ = ["Decoded", "Decoder", "file_url", "open_input", "tags_of"]
 
@@ -86,18 +87,20 @@ class _Times:
         return picture.pts
 
 
-class _DamageError(Exception):
-    """The data are damaged here; never leaves this module."""
+class _OddityError(Exception):
+    """The data are damaged here, or not what this decoder is for; never leaves this module."""
 
 
 class Decoder:
     """A file opened at one video track, in presentation order. Belongs to one thread.
 
-    What FFmpeg's frame threads make of damaged data differs from run to run. So they work only as long as there is no
-    damage; from the first on everything is decoded without, and the same file gives the same frames always.
+    What FFmpeg's frame threads make of damaged data differs from run to run, and a card's decoder passes over damage
+    without a word. So they work only as long as nothing is odd. From then on the processor decodes instead of the card,
+    and from the first damage that it finds on without threads: the same file gives the same frames always.
 
     decoder: FFmpeg's name for another decoder than the usual one. threads: with FFmpeg's own threads.
-    on_error: told what is damaged and where, in units of the track's time base if that is known.
+    hardware: one on a card. on_error: told what is damaged and where, in units of the track's time base if that is
+    known. on_leaving: told why the card is left.
     """
 
     def __init__(
@@ -107,13 +110,17 @@ class Decoder:
         *,
         decoder: str | None = None,
         threads: bool = True,
+        hardware: Hardware | None = None,
         on_error: Callable[[Exception, int | None], None] = lambda error, time: None,
+        on_leaving: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        self._path, self._index, self._name, self._on_error = path, index, decoder, on_error
+        self._path, self._index, self._name = path, index, decoder
+        self._on_error, self._on_leaving = on_error, on_leaving
+        self._threads, self._hardware = threads, hardware
         self._position: int | None = None
-        self._open(threads)
+        self._open()
 
-    def _open(self, threads: bool) -> None:
+    def _open(self) -> None:
         self.container = open_input(self._path)
         self._counts = self.container.format.name == "avi"
         stream: Any = self.container.streams[self._index]
@@ -121,7 +128,8 @@ class Decoder:
         context: Any = self.stream.codec_context
         if context is None:
             raise InputError(f"{self._path}: FFmpeg has no decoder for its video")
-        self._threads = threads and context.name not in _SILENT
+        self._threads = self._threads and context.name not in _SILENT
+        self._strict = self._threads or self._hardware is not None
         self.stream.thread_type = "AUTO" if self._threads else "SLICE"
         if self._threads:
             context.options = {"err_detect": "explode"}
@@ -141,16 +149,18 @@ class Decoder:
         """From where the file stands on, to its end; damaged packets are reported and passed over."""
         count = 0
         keys: deque[tuple[int, int]] = deque(maxlen=3)
-        try:
-            for decoded in self._decoded(self.container.demux(self.stream)):
-                if self._threads and decoded.picture.is_corrupt:
-                    raise _DamageError
-                if decoded.key and decoded.time is not None and not self._counts:
-                    keys.append((count, decoded.time))
-                yield decoded
-                count += 1
-        except _DamageError:
-            yield from self._without_threads(count, keys)
+        frames = self._decoded(self.container.demux(self.stream))
+        while True:
+            try:
+                for decoded in frames:
+                    if decoded.key and decoded.time is not None and not self._counts:
+                        keys.append((count, decoded.time))
+                    yield decoded
+                    count += 1
+                return
+            except _OddityError as oddity:
+                self._step_down(str(oddity))
+                frames = self._continued(count, tuple(keys))
 
     def first_frames(self, packets: int) -> Iterator[Decoded]:
         """Those among the next `packets` of any track."""
@@ -164,33 +174,46 @@ class Decoder:
     def close(self) -> None:
         self.container.close()
 
-    def _without_threads(self, count: int, keys: Sequence[tuple[int, int]]) -> Iterator[Decoded]:
+    def _step_down(self, reason: str) -> None:
+        """To a decoder that can do more: from the card to the processor, from threads to none."""
+        if self._hardware is not None:
+            self._on_leaving(reason)
+            self._hardware = None
+        else:
+            self._threads = False
+
+    def _continued(self, count: int, keys: Sequence[tuple[int, int]]) -> Iterator[Decoded]:
         """Opens the file again and goes on behind the first `count` frames.
 
         keys: number and time of the last key frames. It begins at the third last one: open groups of pictures need
         the one before their own.
         """
         self.container.close()
-        self._open(threads=False)
+        self._open()
         if len(keys) == 3:
             number, time = keys[0]
             report, self._on_error = self._on_error, lambda error, time: None
             begin = self._position
-            frames = self._decoded(self.container.demux(self.stream)) if self.seek(time) else iter(())
-            landed = next((entry for entry in frames if entry.time is None or entry.time >= time), None)
-            self._on_error, self._position = report, begin
+            try:
+                frames = self._decoded(self.container.demux(self.stream)) if self.seek(time) else iter(())
+                landed = next((entry for entry in frames if entry.time is None or entry.time >= time), None)
+            finally:
+                self._on_error, self._position = report, begin
             if landed is not None and landed.time == time:
                 yield from islice(chain([landed], frames), count - number, None)
                 return
             self.container.close()
-            self._open(threads=False)
+            self._open()
         if self._position is not None:
             self.seek(self._position)
         yield from islice(self._decoded(self.container.demux(self.stream)), count, None)
 
     def _decoded(self, packets: Iterator[Any]) -> Iterator[Decoded]:
-        """Raises _DamageError if threads are at work, else reports what is damaged."""
-        context = self._context()
+        """Raises _OddityError if threads or a card are at work, else reports what is damaged."""
+        try:
+            context = self._context()
+        except HardwareError as error:
+            raise _OddityError(str(error)) from error
         times = _Times(counts=self._counts)
         more = True
         while more:
@@ -203,23 +226,37 @@ class Decoder:
             more = packet is not None and packet.size > 0
             if more:
                 times.enter(packet)
+                if self._hardware is not None and packet.is_corrupt:
+                    raise _OddityError("the file marks data as damaged")
             try:
                 decoded = context.decode(packet)
             except av.error.EOFError:
                 return
             except av.error.FFmpegError as error:
-                if self._threads:
-                    raise _DamageError from error
+                if self._strict:
+                    raise _OddityError(_reason(error)) from error
                 self._on_error(error, times.lose(packet) if more else None)
                 decoded = []
             for picture in decoded:
+                if self._strict:
+                    self._look_at(picture)
                 # libvpx gives one picture for each packet and does not say which are key frames.
                 key = picture.key_frame or (more and self._name is not None and packet.is_keyframe)
                 yield Decoded(picture, bool(key), times.of(picture))
 
+    def _look_at(self, picture: av.VideoFrame) -> None:
+        """Raises _OddityError for a picture that is not as it should be."""
+        if picture.is_corrupt:
+            raise _OddityError("the data are damaged")
+        shape = (picture.height, picture.width, picture.format.name)
+        if self._hardware is not None and self._hardware.shape not in (None, shape):
+            raise _OddityError(f"the frames become {shape[1]}x{shape[0]} {shape[2]}")
+
     def _context(self) -> Any:
-        """The decoder, with nothing in it of what was decoded before."""
+        """The decoder, with nothing in it of what was decoded before. Raises HardwareError."""
         own = self.stream.codec_context
+        if self._hardware is not None:
+            return self._hardware.context(own)
         if self._name is None:
             return own
         context = av.CodecContext.create(self._name, "r")

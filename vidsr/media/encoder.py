@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -15,8 +14,10 @@ from vidsr.color import HdrMetadata
 from vidsr.errors import EncoderError, UsageError
 from vidsr.frame import FrameLayout, VideoTrack
 from vidsr.media.container import Container
-from vidsr.media.mastering import svtav1_parameters, x264_parameters, x265_parameters
+from vidsr.media.hardware import advice, driver_present
+from vidsr.media.log import listening
 from vidsr.media.pixel import pixel_format
+from vidsr.media.preset import ALIASES, PRESETS, EncoderPreset
 
 __all__ = [
     "ALIASES",
@@ -25,89 +26,16 @@ __all__ = [
     "EncoderSettings",
     "alpha_encoder",
     "carries_hdr",
+    "coded_format",
     "configure",
     "describe",
     "formats",
     "kept_hdr",
+    "on_card",
     "prove",
     "settings",
 ]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderPreset:
-    """How vidsr drives one encoder.
-
-    quality: (option, default, lowest, highest) that `--crf` sets, None where it has no such thing.
-    preset: (option, default, allowed values) that `--preset` sets.
-    parameters: option whose value is a list of further settings.
-    alpha: further options where the picture has transparency; rated: where a bit rate is asked for.
-    hdr: spells HDR10 metadata as an entry of `parameters`.
-    threads: from the number of processor cores; where the number of threads changes what is written, it has to be
-    among the settings. FFmpeg's own choice serves all others.
-    """
-
-    quality: tuple[str, int, int, int] | None = None
-    preset: tuple[str, str, tuple[str, ...]] | None = None
-    options: dict[str, str] = field(default_factory=dict)
-    parameters: str | None = None
-    alpha: dict[str, str] = field(default_factory=dict)
-    rated: dict[str, str] = field(default_factory=dict)
-    hdr: Callable[[HdrMetadata], str] | None = None
-    threads: Callable[[int], int] | None = None
-
-
-_X26X = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
-_NVENC = ("p1", "p2", "p3", "p4", "p5", "p6", "p7")
-
-
-def _numbers(first: int, last: int) -> tuple[str, ...]:
-    return tuple(str(number) for number in range(first, last + 1))
-
-
-PRESETS = {
-    "libx264": EncoderPreset(
-        quality=("crf", 18, 0, 51),
-        preset=("preset", "fast", _X26X),
-        # Its AVX-512 code reads memory that nobody wrote; the plain code is as fast and gives the same bytes each time.
-        options={"x264-params": "cpu-independent=1"},
-        parameters="x264-params",
-        hdr=x264_parameters,
-        threads=lambda cores: min(16, max(1, cores * 3 // 2)),
-    ),
-    "libx265": EncoderPreset(
-        quality=("crf", 20, 0, 51),
-        preset=("preset", "fast", _X26X),
-        options={"x265-params": "log-level=error"},
-        parameters="x265-params",
-        hdr=x265_parameters,
-        threads=lambda cores: min(6, max(2, cores // 4)),
-    ),
-    "libsvtav1": EncoderPreset(
-        quality=("crf", 24, 1, 63),
-        preset=("preset", "8", _numbers(-1, 13)),
-        parameters="svtav1-params",
-        # With more threads than one its rate control depends on which of them is first.
-        rated={"svtav1-params": "lp=1"},
-        hdr=svtav1_parameters,
-    ),
-    "libvpx-vp9": EncoderPreset(
-        quality=("crf", 22, 0, 63),
-        preset=("cpu-used", "4", _numbers(-8, 8)),
-        options={"b": "0", "deadline": "good", "row-mt": "1", "auto-alt-ref": "1"},
-        alpha={"auto-alt-ref": "0"},
-    ),
-    "h264_nvenc": EncoderPreset(
-        quality=("cq", 19, 1, 51), preset=("preset", "p5", _NVENC), options={"rc": "vbr", "b": "0"}
-    ),
-    "hevc_nvenc": EncoderPreset(
-        quality=("cq", 21, 1, 51), preset=("preset", "p5", _NVENC), options={"rc": "vbr", "b": "0"}
-    ),
-    "av1_nvenc": EncoderPreset(
-        quality=("cq", 25, 1, 63), preset=("preset", "p5", _NVENC), options={"rc": "vbr", "b": "0"}
-    ),
-}
-"""A new encoder preset is one row here; encoders without a row run with their own defaults."""
 
 _HDR_CONTAINERS = ("mp4", "mov", "matroska", "webm")
 _RATES = {"b", "bitrate"}
@@ -128,14 +56,6 @@ class EncoderSettings:
         return any(value != "0" for value in rates) or any("bitrate=" in value for value in self.options.values())
 
 
-ALIASES = {
-    "h264": "libx264", "x264": "libx264", "avc": "libx264",
-    "hevc": "libx265", "h265": "libx265", "x265": "libx265",
-    "av1": "libsvtav1", "svtav1": "libsvtav1", "vp9": "libvpx-vp9", "prores": "prores_ks",
-}  # fmt: skip
-"""What people call encoders. FFmpeg takes some of these names too, and then picks one without our settings."""
-
-
 def formats(name: str) -> list[str]:
     """The pixel formats an encoder takes. Raises UsageError if there is no such video encoder."""
     try:
@@ -146,7 +66,24 @@ def formats(name: str) -> list[str]:
         ) from None
     if codec.type != "video":
         raise UsageError(f"--encoder {name} encodes {codec.type}, not video")
-    return [entry.name for entry in codec.video_formats or ()]
+    names = [entry.name for entry in codec.video_formats or ()]
+    packed = PRESETS.get(name, EncoderPreset()).packed
+    if packed:
+        # What is deeper than 10 bits it takes as well, but writes 10 of them.
+        plain = [entry for entry in names if entry in ("yuv420p", "yuv444p", "gbrp")]
+        return plain + [ours for ours, its in packed.items() if its in names]
+    return names
+
+
+def on_card(name: str) -> bool:
+    """Whether an encoder is one of an NVIDIA card."""
+    return PRESETS.get(name, EncoderPreset()).twin is not None
+
+
+def coded_format(name: str, layout: FrameLayout) -> str:
+    """The pixel format in which an encoder gets frames of a layout."""
+    given = pixel_format(layout)
+    return PRESETS.get(name, EncoderPreset()).packed.get(given, given)
 
 
 def settings(
@@ -178,6 +115,8 @@ def settings(
         options[key] = f"{options[key]}:{value}" if joined else value
     if known.quality and {"qp", *_RATES} & extra.keys() and crf is None:
         options.pop(known.quality[0])
+        if known.twin and "qp" in extra and "rc" not in extra:
+            options["rc"] = "constqp"
     return EncoderSettings(name=name, options=options)
 
 
@@ -223,7 +162,7 @@ def configure(context: av.VideoCodecContext, track: VideoTrack, chosen: EncoderS
         # SVT-AV1 talks on standard error, past FFmpeg's log, unless this asks it to keep to errors.
         os.environ.setdefault("SVT_LOG", "1")
     context.width, context.height = track.layout.width, track.layout.height
-    context.pix_fmt = pixel_format(track.layout)
+    context.pix_fmt = coded_format(chosen.name, track.layout)
     context.time_base = track.time_base
     describe(context, track)
     # PyAV's default, slice threads, cuts every H.264 frame into slices and costs size.
@@ -269,21 +208,30 @@ def prove(track: VideoTrack, chosen: EncoderSettings, container: str) -> None:
 
 def _open(context: av.VideoCodecContext, track: VideoTrack, chosen: EncoderSettings) -> None:
     """Opens the context; FFmpeg and the encoders only log what they ignore, so the log is read as well."""
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.WARNING)
-    try:
-        with av.logging.Capture() as log:
+    with listening() as log:
+        try:
             context.open()
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        said = next((text.strip() for _, _, text in reversed(log) if text.strip()), str(error))
-        shape = f"{track.layout.width}x{track.layout.height} {pixel_format(track.layout)}"
-        options = ", ".join(f"{key}={value}" for key, value in chosen.options.items()) or "its defaults"
-        raise EncoderError(f"{chosen.name} cannot encode {shape} with {options}: {said}") from error
-    finally:
-        av.logging.set_level(level)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise EncoderError(_refusal(track, chosen, log, error)) from error
     refused = [text.strip() for _, _, text in log if _REFUSED.search(text)]
     if refused:
         raise EncoderError(f"{chosen.name} does not accept an option: {refused[0]}")
     ignored = sorted(context.options)
     if ignored:
         raise EncoderError(f"{chosen.name} has no option {ignored[0]!r}")
+
+
+def _refusal(track: VideoTrack, chosen: EncoderSettings, log: list[tuple[int, str, str]], error: Exception) -> str:
+    """Why an encoder does not open."""
+    twin = PRESETS.get(chosen.name, EncoderPreset()).twin
+    if twin and not driver_present():
+        return (
+            f"--encoder {chosen.name}: needs an NVIDIA card with its driver, and this machine has none "
+            f"(leave --encoder away, or take {twin})"
+        )
+    said = [text.strip() for _, _, text in log if text.strip()] or [str(error)]
+    # A card says what it lacks first, and then only that there is none.
+    last = "; ".join(dict.fromkeys(said)) if twin else said[-1]
+    shape = f"{track.layout.width}x{track.layout.height} {pixel_format(track.layout)}"
+    options = ", ".join(f"{key}={value}" for key, value in chosen.options.items()) or "its defaults"
+    return f"{chosen.name} cannot encode {shape} with {options}: {last}{advice(last)}"

@@ -10,7 +10,10 @@ from typing import Literal
 from vidsr.color import ColorTags, HdrMetadata
 from vidsr.frame import FrameLayout
 
-__all__ = ["Deinterlace", "Scan", "SourceInfo", "TrackInfo", "VideoInfo"]
+__all__ = ["Accel", "Deinterlace", "Scan", "SourceInfo", "TrackInfo", "VideoInfo"]
+
+Accel = Literal["auto", "cuda", "none"]
+"""What may decode: a card where there is one that can, a card, or the processor."""
 
 Deinterlace = Literal["off", "field", "frame"]
 """`frame`: one picture a frame. `field`: one picture a field, twice as many."""

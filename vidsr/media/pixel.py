@@ -103,7 +103,7 @@ def closest(layout: FrameLayout, formats: Iterable[str]) -> FrameLayout | None:
             not finer and layout.family != "gray",
             not same,
             chroma_cost,
-            candidate.bits,
+            abs(candidate.bits - layout.bits),
         )
 
     candidates = [

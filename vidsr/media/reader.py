@@ -7,15 +7,16 @@ from dataclasses import replace
 from fractions import Fraction
 
 import av
-import numpy as np
 
 from vidsr.errors import InputError
 from vidsr.frame import Frame, Plane
 from vidsr.media.convert import Converter, plain_name
 from vidsr.media.deinterlace import Deinterlacer, Timed, deinterlaced
 from vidsr.media.demux import Decoded, Decoder, tags_of
+from vidsr.media.hardware import Hardware
 from vidsr.media.info import Deinterlace, SourceInfo
-from vidsr.media.pixel import layout_of, native, planar_equivalent, planes_of
+from vidsr.media.interleave import unpack
+from vidsr.media.pixel import layout_of, native, planar_equivalent
 from vidsr.media.timeline import Timeline
 from vidsr.notes import Notes
 
@@ -32,6 +33,7 @@ class VideoReader:
     deinterlace: make whole pictures of fields; with "field" there are twice as many, and times are in halves.
     skip: how many of the frames that would be delivered are only decoded; what follows is as without it.
     strict: raise InputError for what is damaged, where it is otherwise noted and passed over.
+    hardware: what decodes, as `vidsr.media.nvdec` has proved it for this file; None for the processor.
 
     Passive; belongs to one thread. An `info` whose layout has no alpha where the file has gets none.
     time_base: of the frames. notes: what had to be mended, and when. end_seconds: where the last frame ends.
@@ -46,6 +48,7 @@ class VideoReader:
         deinterlace: Deinterlace = "off",
         skip: int = 0,
         strict: bool = False,
+        hardware: Hardware | None = None,
     ) -> None:
         self.info, self.video = info, info.video
         self.time_base = info.video.time_base_for(deinterlace)
@@ -53,9 +56,10 @@ class VideoReader:
         self.end_seconds = Fraction(0)
         self._start = info.start_seconds + start if start else None
         self._end = info.start_seconds + end if end is not None else None
-        self._deinterlace, self._skip, self._strict = deinterlace, skip, strict
+        self._deinterlace, self._skip, self._strict, self._hardware = deinterlace, skip, strict, hardware
         interlaced = deinterlace == "off" and info.video.scan != "progressive"
-        self._converter = Converter(info.video.layout, info.video.color, interlaced=interlaced)
+        also = hardware.formats if hardware else frozenset[str]()
+        self._converter = Converter(info.video.layout, info.video.color, interlaced=interlaced, also=also)
         self._planar: dict[tuple[str, int, int], Converter] = {}
         begin = round(info.start_seconds / info.video.time_base)
         self._timeline = Timeline(info.video.time_base, strict=True, begin=begin)
@@ -69,8 +73,7 @@ class VideoReader:
             return None
         picture, color = self._converter(timed.picture, timed.color)
         # A plane of alpha that is not wanted lies behind the others.
-        for target, plane in zip(planes, planes_of(picture)[: len(planes)], strict=True):
-            np.copyto(target, plane)
+        unpack(planes, picture, self.video.layout.bits)
         return Frame(
             planes=planes,
             pts=timed.pts,
@@ -116,7 +119,14 @@ class VideoReader:
         """At the beginning of the file."""
         video = self.video
         decoder = video.decoder if video.layout.alpha else None
-        return Decoder(self.info.path, video.index, decoder=decoder, on_error=self._damaged)
+        return Decoder(
+            self.info.path,
+            video.index,
+            decoder=decoder,
+            hardware=self._hardware,
+            on_error=self._damaged,
+            on_leaving=self._left,
+        )
 
     def _seek(self, start: Fraction) -> Iterator[Decoded]:
         """Frames from some point before `start` on.
@@ -198,6 +208,11 @@ class VideoReader:
 
     def _mended(self, what: str, pts: int) -> None:
         self.notes.add(what, pts * self.video.time_base - self.info.start_seconds)
+
+    def _left(self, reason: str) -> None:
+        """The card does not decode any more."""
+        self._hardware = None
+        self.notes.add(f"the card ended decoding, and the processor went on ({reason})")
 
     def _damaged(self, error: Exception, time: int | None) -> None:
         """Damaged data, at `time` in units of the track's time base if that is known."""

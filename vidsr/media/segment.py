@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 from av.bitstream import BitStreamFilterContext
 
 from vidsr.errors import EncoderError, OutputError
 from vidsr.frame import Frame, VideoTrack
 from vidsr.media.demux import file_url
-from vidsr.media.encoder import EncoderSettings, configure, describe
+from vidsr.media.encoder import EncoderSettings, coded_format, configure, describe
+from vidsr.media.interleave import pack
 from vidsr.media.mastering import add_boxes
-from vidsr.media.pixel import pixel_format, planes_of
 
 __all__ = ["JoinedSegments", "SegmentInfo", "SegmentWriter", "segment_format"]
 
@@ -97,9 +96,8 @@ class SegmentWriter:
     def write(self, frame: Frame) -> None:
         """Takes one frame; its planes are the caller's again. Raises EncoderError, OutputError."""
         layout, time_base = self._video.layout, self._video.time_base
-        picture = av.VideoFrame(layout.width, layout.height, pixel_format(layout))
-        for target, plane in zip(planes_of(picture), frame.planes, strict=True):
-            np.copyto(target, plane)
+        picture = av.VideoFrame(layout.width, layout.height, coded_format(self._encoder.name, layout))
+        pack(picture, frame.planes, layout.bits)
         picture.pts, picture.time_base = self._place(frame), time_base
         self._last_duration = round(frame.duration * frame.time_base / time_base)
         picture.duration = self._last_duration
