@@ -20,7 +20,7 @@ from tests.rounding import LARGEST, half_tensors, rounded
 from tests.strong_types import violations
 from vidsr.frame import FrameLayout
 from vidsr.graph import Builder, compose
-from vidsr.half import PREFIX, half
+from vidsr.half import PREFIX, half, rests_on_base
 from vidsr.media.picture import read_rgb
 
 SPAN = Path(__file__).resolve().parents[1] / "engines" / "span.onnx"
@@ -101,6 +101,24 @@ def test_keep_last(span: onnx.ModelProto) -> None:
     assert violations(lowered) == []
     assert half_nodes(half(span)) - half_nodes(lowered) == Counter({"Conv": 1})
     assert violations(half(lowered)) == []  # its last convolution is left to be lowered, under names of its own
+
+
+def test_base(span: onnx.ModelProto) -> None:
+    """Input that is added at the end is one; an offset, and what a convolution made, are none."""
+    assert rests_on_base(span)
+    assert rests_on_base(half(span))
+
+    def without(build: Builder, x: str) -> str:
+        build.nodes.append(helper.make_node("Constant", [], ["offset"], value_float=0.3))
+        first = conv(build, build.op("Add", x, "offset"))
+        return build.op("Add", build.op("Relu", build.op("Add", conv(build, first), first)), "offset")
+
+    def behind_the_shuffle(build: Builder, x: str) -> str:
+        large = build.op("Resize", x, "", build.constant([1.0, 1.0, 2.0, 2.0]), mode="nearest")
+        return build.op("Add", build.op("DepthToSpace", conv(build, x, 12), blocksize=2), large)
+
+    assert not rests_on_base(network(without))
+    assert rests_on_base(network(behind_the_shuffle))
 
 
 def test_span_composed(span: onnx.ModelProto) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-__all__ = ["HEAVY", "PREFIX", "half"]
+__all__ = ["HEAVY", "PREFIX", "half", "rests_on_base"]
 
 HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 PREFIX = "vidsr/half/"
@@ -33,7 +33,7 @@ def half(model: onnx.ModelProto, *, keep_last: bool = False) -> onnx.ModelProto:
     """`model` with the nodes between its first and last convolutions (or matrix products) in FP16.
 
     Input and output keep their types. A model whose convolutions are FP16 already comes back as it is.
-    keep_last: the last convolutions stay FP32 as well.
+    keep_last: the last convolutions stay FP32 as well, which pays above 8 bits unless the model `rests_on_base`.
     A node stays FP32 where its weights do not survive FP16: they overflow, or so many are near zero that their sum
     of errors is larger than FP16's precision explains. So do powers and sums over the picture.
     Raises ValueError, in one line, for models with subgraphs and for those whose types cannot be told.
@@ -51,6 +51,22 @@ def half(model: onnx.ModelProto, *, keep_last: bool = False) -> onnx.ModelProto:
     _Lowering(lowered.graph, types, region).run()
     _inferred(lowered)  # operators that fix a type by themselves (dequantising ones, random ones) show here
     return lowered
+
+
+def rests_on_base(model: onnx.ModelProto) -> bool:
+    """Whether something that no convolution made is added behind the last ones, as our models add their input.
+
+    Then what they give is small, and FP16 takes nothing from it that could be seen, at any depth: `keep_last` is for
+    the other models.
+    """
+    graph = onnx.GraphProto()
+    graph.CopyFrom(model.graph)
+    _inline_constants(graph)
+    behind, ahead = _behind_heavy(graph.node), _ahead_of_heavy(graph.node)
+    made = {name for index in behind for name in graph.node[index].output}
+    made |= {tensor.name for tensor in graph.initializer}
+    sums = [graph.node[index] for index in behind - ahead if graph.node[index].op_type in ("Add", "Sum")]
+    return any(not made.issuperset(node.input) for node in sums)
 
 
 def _refuse_subgraphs(model: onnx.ModelProto) -> None:

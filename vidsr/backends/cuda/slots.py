@@ -179,7 +179,8 @@ class _Flight:
     def convert(self, kind: str) -> None:
         """Brings planes of their own ("in") to what the program takes, or back ("out")."""
         for target, source in self._copies[kind]:
-            np.copyto(target, source, casting="unsafe")
+            # A frame that overflowed is found by its constant planes.
+            np.copyto(target, np.nan_to_num(source) if kind == "out" else source, casting="unsafe")
 
     def launch(self) -> None:
         if self._graph is not None:

@@ -19,15 +19,13 @@ from vidsr.backends.trt.run import PlanError, TensorRtProgram
 from vidsr.errors import BackendError, DeviceLostError, DeviceMemoryError
 from vidsr.frame import FrameLayout
 from vidsr.graph import Planes, compose, plane_tensors
-from vidsr.half import half
+from vidsr.half import half, rests_on_base
 from vidsr.models import Model
 
 __all__ = ["make_program"]
 
 _LEVEL = 3
 _WORKSPACE_BYTES = 2**30
-_HALF_BITS = 10
-"""Above that many, the steps of FP16 near white are code values: the last convolution stays in FP32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +45,8 @@ class _Request:
         proto = self.model.proto
         if self.precision == "fp16":
             try:
-                proto = half(proto, keep_last=self.target.bits > _HALF_BITS)
+                # Near white the steps of FP16 are a fourth of a code value of 10 bits, unless a base is added behind.
+                proto = half(proto, keep_last=self.target.bits > 8 and not rests_on_base(proto))
             except ValueError as error:
                 raise BackendError(f"{self.model.name} has no FP16 form ({error}): use --precision fp32") from error
         dynamic = self.sizes is not None
