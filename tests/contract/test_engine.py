@@ -135,7 +135,7 @@ def references(span: Model) -> dict[FrameLayout, list[Plane]]:
 
     class References(dict[FrameLayout, list[Plane]]):
         def __missing__(self, source: FrameLayout) -> list[Plane]:
-            engine = opened(torch, span, source)
+            engine = opened(torch, span, source, device="cpu")
             self[source] = result(engine, picture(source))
             engine.close()
             return self[source]
@@ -166,7 +166,7 @@ def test_result_is_that_of_torch(
 )
 def test_target_of_another_kind(backend: Backend, span: Model, source: str, target: str) -> None:
     ends = layout(source, *ODD), enlarged(layout(target, *ODD))
-    engine, reference = opened(backend, span, *ends), opened(usable("torch"), span, *ends)
+    engine, reference = opened(backend, span, *ends), opened(usable("torch"), span, *ends, device="cpu")
     found = difference(result(engine, picture(ends[0])), result(reference, picture(ends[0])))
     engine.close()
     reference.close()

@@ -4,7 +4,7 @@ Apart from the reference in `torch_engine`, which is to find the mistakes in her
 products only: no setting that lets torch round a convolution or a matrix product can touch them.
 
 Chroma is resampled by adding shifted planes. As products with dense matrices, as in the reference, a frame of 1080p
-made 4K would cost 110 GFLOP in FP32 beside the 1800 GFLOP in FP16 of SPAN with 48 channels, which a card does at ten
+made 4K would cost 110 GFLOP in FP32 beside the 1700 GFLOP in FP16 of SPAN with 48 channels, which a card does at ten
 times that rate; the shifted sums read and write less than a tenth of what the network does.
 """
 
@@ -42,14 +42,16 @@ class PlaneModule(nn.Module):
 
     def __init__(self, network: nn.Module, source: FrameLayout, target: FrameLayout) -> None:
         super().__init__()
-        self.network, self._source, self._target = network, source, target
+        self.network, self._peak = network, 2**target.bits - 1
+        self._source, self._target = source, target
+        self._up = [_taps(*upsample_taps(*axis)) for axis in _axes(source)]
+        self._down = [_taps(*downsample_taps(*axis)) for axis in _axes(target)]
 
     def forward(self, given: Sequence[Tensor], inward: Tensor, outward: Tensor, made: Sequence[Tensor]) -> None:
         """Fills `made`. inward, outward: float32 [3, 4], see `vidsr.color.Conversion`."""
         rgb = self.network(self._rgb(given, inward)[None])[0]
-        peak = 2**self._target.bits - 1
         for plane, codes in zip(made, self._codes(rgb, outward), strict=True):
-            plane.copy_(codes.round_().clamp_(0, peak))
+            plane.copy_(codes.round_().clamp_(0, self._peak))
 
     def _rgb(self, planes: Sequence[Tensor], matrix: Tensor) -> Tensor:
         """float32 [3, H, W]"""
@@ -57,8 +59,8 @@ class PlaneModule(nn.Module):
         rgb = torch.addcmul(columns[3], columns[0], planes[0].float())
         if len(planes) > 1:
             chroma = torch.stack([planes[1].float(), planes[2].float()])
-            if self._source.chroma != (1, 1):
-                chroma = _upsampled(chroma, self._source)
+            for axis, taps, size in zip((1, 2), self._up, self._source.shapes[0], strict=True):
+                chroma = _upsampled(chroma, axis, taps, size)
             rgb.addcmul_(columns[1], chroma[0]).addcmul_(columns[2], chroma[1])
         return rgb
 
@@ -67,8 +69,9 @@ class PlaneModule(nn.Module):
         codes = [*_converted(rgb, matrix[:1])]
         if len(self._target.shapes) > 1:
             chroma = _converted(rgb, matrix[1:])
-            if self._target.chroma != (1, 1):
-                chroma = _downsampled(chroma, self._target)
+            factors = zip((1, 2), self._down, self._target.chroma, self._target.shapes[1], strict=True)
+            for axis, taps, factor, size in factors:
+                chroma = _downsampled(chroma, axis, taps, factor, size)
             codes += [*chroma]
         return codes
 
@@ -79,30 +82,43 @@ def _converted(rgb: Tensor, rows: Tensor) -> Tensor:
     return torch.addcmul(weights[3], weights[0], rgb[0]).addcmul_(weights[1], rgb[1]).addcmul_(weights[2], rgb[2])
 
 
-def _upsampled(chroma: Tensor, layout: FrameLayout) -> Tensor:
-    """Chroma planes float32 [2, h, w] at luma size [2, H, W]; edges repeat."""
-    offsets = chroma_offsets(layout.chroma, layout.siting)
-    for axis, factor, offset, size in zip((1, 2), layout.chroma, offsets, layout.shapes[0], strict=True):
-        if factor == 1:
-            continue
-        taps, first = upsample_taps(factor, offset)
-        length = chroma.shape[axis]
-        extended = _extended(chroma, axis, first, length - 1 + first + taps.shape[1])
-        phases = [_weighted(extended, axis, weights, length, 1) for weights in taps]
-        chroma = torch.stack(phases, axis + 1).flatten(axis, axis + 1).narrow(axis, 0, size)
-    return chroma
+@dataclass(frozen=True, slots=True)
+class _Taps:
+    """Weights of each phase for the samples from `first` on."""
+
+    first: int
+    phases: tuple[tuple[float, ...], ...]
+
+    @property
+    def length(self) -> int:
+        return len(self.phases[0])
 
 
-def _downsampled(chroma: Tensor, layout: FrameLayout) -> Tensor:
-    """Chroma planes float32 [2, H, W] filtered to chroma size [2, h, w]; edges repeat."""
-    offsets = chroma_offsets(layout.chroma, layout.siting)
-    for axis, factor, offset, length in zip((1, 2), layout.chroma, offsets, layout.shapes[1], strict=True):
-        if factor == 1:
-            continue
-        taps, first = downsample_taps(factor, offset)
-        extended = _extended(chroma, axis, first, factor * (length - 1) + first + taps.shape[1])
-        chroma = _weighted(extended, axis, taps[0], length, factor)
-    return chroma
+def _taps(taps: NDArray[np.float64], first: int) -> _Taps:
+    return _Taps(first, tuple(tuple(float(weight) for weight in phase) for phase in taps))
+
+
+def _axes(layout: FrameLayout) -> list[tuple[int, float]]:
+    """(factor, offset) of chroma, down and right."""
+    return [*zip(layout.chroma, chroma_offsets(layout.chroma, layout.siting), strict=True)]
+
+
+def _upsampled(planes: Tensor, axis: int, taps: _Taps, size: int) -> Tensor:
+    """float32 [N, H, W] interpolated to `size` samples along an axis, one for each phase; edges repeat."""
+    if len(taps.phases) == 1:
+        return planes
+    length = planes.shape[axis]
+    extended = _extended(planes, axis, taps.first, length - 1 + taps.first + taps.length)
+    phases = [_weighted(extended, axis, weights, length, 1) for weights in taps.phases]
+    return torch.stack(phases, axis + 1).flatten(axis, axis + 1).narrow(axis, 0, size)
+
+
+def _downsampled(planes: Tensor, axis: int, taps: _Taps, factor: int, size: int) -> Tensor:
+    """float32 [N, H, W] filtered to `size` samples along an axis, one in `factor`; edges repeat."""
+    if factor == 1:
+        return planes
+    extended = _extended(planes, axis, taps.first, factor * (size - 1) + taps.first + taps.length)
+    return _weighted(extended, axis, taps.phases[0], size, factor)
 
 
 def _extended(planes: Tensor, axis: int, first: int, last: int) -> Tensor:
@@ -112,10 +128,10 @@ def _extended(planes: Tensor, axis: int, first: int, last: int) -> Tensor:
     return functional.pad(planes[None], padding, mode="replicate")[0]
 
 
-def _weighted(planes: Tensor, axis: int, weights: NDArray[np.float64], length: int, step: int) -> Tensor:
+def _weighted(planes: Tensor, axis: int, weights: Sequence[float], length: int, step: int) -> Tensor:
     """Sums of `length` windows along an axis, `step` samples from one to the next."""
     total: Tensor | None = None
-    for first, weight in enumerate(weights.tolist()):
+    for first, weight in enumerate(weights):
         if abs(weight) > 1e-12:
             place: list[slice] = [slice(None)] * 3
             place[axis] = slice(first, first + step * (length - 1) + 1, step)

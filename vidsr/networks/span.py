@@ -181,15 +181,29 @@ class Span(nn.Module):
             nn.Conv2d(channels, 3 * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
         )
 
+    def halve(self) -> None:
+        """Features in FP16 from now on; input and output, and the sums of the last convolution, stay FP32.
+
+        The last convolution's inputs and weights are FP16's values in FP32, which TF32 holds as exactly.
+        """
+        for name, module in self.named_children():
+            if name != "upsampler":
+                module.half()
+        last = self.upsampler[0]
+        assert isinstance(last, nn.Conv2d)
+        with torch.no_grad():
+            last.weight.copy_(last.weight.half())
+
     def forward(self, x: Tensor) -> Tensor:
-        feature = self.conv_1((x - self.mean) * self.config.img_range)
+        inside, last = self.conv_cat.weight.dtype, self.upsampler[0].weight.dtype
+        feature = self.conv_1(((x - self.mean) * self.config.img_range).to(inside))
         outputs, value = [], feature
         for index in range(1, self.config.blocks + 1):
             value, first = self.get_submodule(f"block_{index}")(value)
             outputs.append(value)
         # The third feature is the last block's first one *after* its activation, as the published weights expect.
         joined = torch.cat([feature, self.conv_2(value), outputs[0], first], dim=1)
-        upscaled: Tensor = self.upsampler(self.conv_cat(joined))
+        upscaled: Tensor = self.upsampler(self.conv_cat(joined).to(last))
         if self.config.base == "nearest":
             upscaled = upscaled + functional.interpolate(x, scale_factor=self.config.scale, mode="nearest")
         return upscaled
