@@ -27,6 +27,7 @@ _LIMIT_OF_LOW_PRECISION = 40
 def examine(*, smoke: bool = True, observer: Callable[[str], None] = lambda text: None) -> Report:
     """smoke: run every usable backend once. observer: told what is being looked at; called from several threads."""
     begin = time.perf_counter()
+    processor = machine.processor()  # before there is a load of ours
     modules: Mapping[str, str] = {}
     preference: Sequence[tuple[str, str]] = ()
     broken = None
@@ -53,7 +54,7 @@ def examine(*, smoke: bool = True, observer: Callable[[str], None] = lambda text
         platform=platform.platform(),
         seconds=round(time.perf_counter() - begin, 1),
         ok=any(check.state == ("works" if smoke else "unchecked") for check in checks),
-        processor=machine.processor(),
+        processor=processor,
         environment=machine.environment(),
         installation=_without(found["installation"]),
         video=_without(found["video"]),
@@ -134,7 +135,7 @@ def _check(backend: str, asked: str, child: Child, exact: Child | None) -> Check
 
 def _verdict(child: Child, exact: Child | None) -> tuple[State, str | None]:
     if child.kind == "failed":
-        return ("refused" if child.found["deliberate"] else "failed"), child.fault
+        return ("refused" if child.found.get("deliberate") else "failed"), child.fault
     if child.kind is not None:
         return child.kind, child.fault
     if child.found.get("lack"):

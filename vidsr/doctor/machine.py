@@ -50,6 +50,7 @@ def processor() -> dict[str, Any]:
         "cores": cores,
         "cores_present": os.cpu_count(),
         "cores_allowed": _quota(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "features": features,
     }
 

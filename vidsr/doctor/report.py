@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 __all__ = ["Check", "Report", "State", "advice", "auto", "without_home"]
 
+_FOR_CARDS = {"tensorrt"}
+"""Backends that are of no use without an NVIDIA card that works."""
+
 State = Literal["works", "wrong", "unchecked", "missing", "refused", "failed", "crashed", "hung"]
 """works: its result is right. wrong: it is not. unchecked: usable, but not run or not compared. missing: cannot be used
 here. refused: will not run the model here. failed: an unexpected error. crashed, hung: took its process along."""
@@ -48,7 +51,7 @@ class Report:
     vidsr, python, platform: versions. seconds: how long it took. ok: whether a backend works and gives what it should;
         without a smoke run, whether one is usable.
     processor: name, architecture, cores (this process may use), cores_present, cores_allowed (by a control group's
-        quota), features (name -> whether the processor has it).
+        quota), load (processes that want to run, of the last minute), features (name -> whether the processor has it).
     environment: variables that change what libraries do, where set.
     installation: memory_bytes, memory_free_bytes, models (name, scale, bytes, error), cache (folder, bytes, writable).
     video: pyav, ffmpeg, encoders and decoders (name, compiled, usable, reason).
@@ -136,6 +139,8 @@ def advice(
             }
         )
     for check in checks:
+        if check.backend in _FOR_CARDS and not nvidia.get("cards"):
+            continue
         entry = {"problem": f"for {check.backend}: {check.reason}", "command": check.command}
         if check.command and not any(check.command == earlier["command"] for earlier in given):
             given.append(entry)

@@ -104,7 +104,7 @@ def _rate(engine: Engine, slots: Sequence[Slot]) -> float:
     """Frames a second; rough."""
     waiting: deque[Slot] = deque()
     begin, count = time.perf_counter(), 0
-    while time.perf_counter() - begin < _RATE_SECONDS or count < 2 * len(slots):
+    while time.perf_counter() - begin < _RATE_SECONDS or count < len(slots):
         if len(waiting) == len(slots):
             engine.wait(waiting.popleft())
         engine.submit(slots[count % len(slots)])
