@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "vidsr"
 
 LAYERS = [
-    {"frame", "color", "filters", "errors", "events", "notes", "durable"},
+    {"frame", "color", "filters", "errors", "events", "notes", "durable", "nvidia"},
     {"media", "graph", "half", "models"},
     {"backends", "sinks", "networks", "verify"},
     {"pipeline"},

@@ -20,10 +20,10 @@ from vidsr.frame import Frame, FrameLayout, VideoTrack
 from vidsr.media import encoder, segment
 from vidsr.media.container import CONTAINERS
 from vidsr.media.encoder import alpha_encoder, carries_hdr, coded_format, configure, formats, prove, settings
-from vidsr.media.hardware import driver_present
 from vidsr.media.pixel import closest, layout_of, pixel_format
 from vidsr.media.preset import PRESETS, EncoderPreset
 from vidsr.media.segment import SegmentWriter
+from vidsr.nvidia import driver_present
 
 LAYOUT = FrameLayout(family="yuv", bits=10, height=64, width=64, chroma=(2, 2))
 TRACK = VideoTrack(layout=LAYOUT, color=ColorTags(), time_base=Fraction(1, 90000), rate=Fraction(25))

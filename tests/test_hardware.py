@@ -21,11 +21,12 @@ from tests.test_reader import damaged, footage, joined, same, taken
 from vidsr import job, upscale
 from vidsr.errors import UsageError
 from vidsr.media import hardware, nvdec
-from vidsr.media.hardware import Hardware, HardwareError, driver_present, prepared
+from vidsr.media.hardware import Hardware, HardwareError, prepared
 from vidsr.media.interleave import holds, pack, unpack
 from vidsr.media.nvdec import card_of, choose, prove
 from vidsr.media.pixel import layout_of, planes_of
 from vidsr.media.source import SourceInfo, probe
+from vidsr.nvidia import driver_present
 
 Spoil = Callable[[int, av.VideoFrame], av.VideoFrame]
 WITHOUT = pytest.mark.skipif(driver_present(), reason="says what happens on a machine without NVIDIA's driver")

@@ -17,11 +17,11 @@ import numpy as np
 
 from vidsr import networks
 from vidsr.backends.base import Engine, EngineOptions, Precision, Slot, Watch
-from vidsr.backends.cuda.driver import driver_version
 from vidsr.errors import BackendError
 from vidsr.filters import chroma_offsets, keys_cubic
 from vidsr.frame import FrameLayout
 from vidsr.models import Model
+from vidsr.nvidia import driver_version
 
 __all__ = ["BACKEND"]
 

@@ -1,16 +1,17 @@
-"""NVIDIA: driver, cards and libraries, found without any of vidsr's own CUDA code."""
+"""NVIDIA: driver, cards and libraries, found without the code that engines use."""
 
 from __future__ import annotations
 
 import ctypes
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from vidsr.nvidia import NAME, driver_library
 
 __all__ = ["installed_version", "look"]
 
@@ -96,11 +97,9 @@ def _driver() -> tuple[str | None, str | None]:
 def _cards() -> dict[str, Any]:
     """cuda, cards and reason, from the driver's own library."""
     found: dict[str, Any] = {"cuda": None, "cards": [], "reason": None}
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        library = ctypes.CDLL(name)
-    except OSError:
-        return found | {"reason": f"no NVIDIA driver is installed ({name} is not there)"}
+    library = driver_library()
+    if library is None:
+        return found | {"reason": f"no NVIDIA driver is installed ({NAME} is not there)"}
     number = ctypes.c_int()
     if code := library.cuInit(0):
         return found | {"reason": f"the NVIDIA driver does not start (cuInit gives {code})"}

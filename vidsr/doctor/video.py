@@ -61,7 +61,7 @@ def _decoder_on_the_card(name: str) -> dict[str, Any]:
     import av
     from av.codec.hwaccel import HWAccel, hwdevices_available
 
-    from vidsr.media.hardware import driver_present
+    from vidsr.nvidia import driver_present
 
     label = f"{name} (NVDEC)"
     if "cuda" not in hwdevices_available():

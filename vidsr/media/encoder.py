@@ -14,10 +14,11 @@ from vidsr.color import HdrMetadata
 from vidsr.errors import EncoderError, UsageError
 from vidsr.frame import FrameLayout, VideoTrack
 from vidsr.media.container import Container
-from vidsr.media.hardware import advice, driver_present
+from vidsr.media.hardware import advice
 from vidsr.media.log import listening
 from vidsr.media.pixel import pixel_format
 from vidsr.media.preset import ALIASES, PRESETS, EncoderPreset
+from vidsr.nvidia import driver_present
 
 __all__ = [
     "ALIASES",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 import av
 from av.codec.hwaccel import HWAccel
 
-__all__ = ["Hardware", "HardwareError", "advice", "driver_present"]
+__all__ = ["Hardware", "HardwareError", "advice"]
 
 _REFUSALS = (av.error.FFmpegError, OSError, RuntimeError, NotImplementedError, ValueError)
 
@@ -64,15 +62,6 @@ def prepared(context: Any, template: Any) -> Any:
     context.thread_count = 1
     context.options = {"err_detect": "explode"}
     return context
-
-
-def driver_present() -> bool:
-    """Whether the system has NVIDIA's driver; with a card that works or without. Touches no card."""
-    try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    return True
 
 
 def advice(said: str) -> str:

@@ -13,11 +13,12 @@ from vidsr.color import ColorTags
 from vidsr.errors import UsageError
 from vidsr.media.convert import plain_name
 from vidsr.media.demux import Decoded, Decoder, tags_of
-from vidsr.media.hardware import Hardware, HardwareError, advice, driver_present
+from vidsr.media.hardware import Hardware, HardwareError, advice
 from vidsr.media.info import Accel, Deinterlace, SourceInfo, VideoInfo
 from vidsr.media.interleave import holds, unpack
 from vidsr.media.log import listening
 from vidsr.media.pixel import native, planar_equivalent, planes_of
+from vidsr.nvidia import driver_present
 
 __all__ = ["card_of", "choose", "prove"]
 

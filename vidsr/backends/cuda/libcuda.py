@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 
 __all__ = ["LOST", "NO_DEVICE", "OUT_OF_MEMORY", "Library"]
 
@@ -15,10 +14,10 @@ _PORTABLE = 1
 
 
 class Library:
-    """Needs no context but for `lock` and `unlock`. Raises OSError where there is no driver."""
+    """Needs no context but for `lock` and `unlock`."""
 
-    def __init__(self) -> None:
-        self._functions = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    def __init__(self, functions: ctypes.CDLL) -> None:
+        self._functions = functions
 
     def _text(self, function: str, code: int) -> str:
         text = ctypes.c_char_p()

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from vidsr.backends.cuda.device import Graph, Memory, Pinned, Stream
 from vidsr.backends.cuda.libcuda import LOST, NO_DEVICE, OUT_OF_MEMORY, Library
 from vidsr.errors import BackendError, DeviceLostError, DeviceMemoryError
+from vidsr.nvidia import driver_library
 
 __all__ = ["PycudaDevice", "count", "lack"]
 
@@ -38,10 +39,10 @@ def lack() -> str | None:
             "pycuda is not installed (pip install pycuda; it is compiled on the spot and needs CUDA's headers and a "
             "compiler)"
         )
-    try:
-        library = Library()
-    except OSError:
+    functions = driver_library()
+    if functions is None:
         return "there is no NVIDIA driver here: install the one for the card"
+    library = Library(functions)
     try:
         from pycuda import driver
     except ImportError as error:
@@ -72,12 +73,13 @@ class PycudaDevice:
     """See `vidsr.backends.cuda.Device`."""
 
     def __init__(self, index: int) -> None:
-        if missing := lack():
-            raise BackendError(missing)
+        missing, functions = lack(), driver_library()
+        if missing or functions is None:
+            raise BackendError(missing or "there is no NVIDIA driver here")
         from pycuda import driver
 
         self.pycuda: Any = driver
-        self.library = Library()
+        self.library = Library(functions)
         self.index, self.name = index, ""
         self.locked: dict[int, NDArray[np.uint8]] = {}
         self._lost: str | None = None

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from vidsr.backends.cuda.device import Graph, Memory, Pinned, Stream
-from vidsr.backends.cuda.driver import driver_version
 from vidsr.errors import BackendError, DeviceLostError, DeviceMemoryError
+from vidsr.nvidia import driver_version
 
 __all__ = ["TorchDevice", "reported"]
 

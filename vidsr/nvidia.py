@@ -1,0 +1,31 @@
+"""The NVIDIA driver's own library, asked without any other; starts nothing on a card."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+__all__ = ["NAME", "driver_library", "driver_present", "driver_version"]
+
+NAME = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+
+
+def driver_library() -> ctypes.CDLL | None:
+    """None where there is no driver; where there is one, there need not be a card."""
+    try:
+        return ctypes.CDLL(NAME)
+    except OSError:
+        return None
+
+
+def driver_present() -> bool:
+    """Whether the system has the driver; with a card that works or without."""
+    return driver_library() is not None
+
+
+def driver_version() -> tuple[int, int] | None:
+    """The newest CUDA (major, minor) that the driver can do; None without a driver."""
+    library, version = driver_library(), ctypes.c_int()
+    if library is None or library.cuDriverGetVersion(ctypes.byref(version)):
+        return None
+    return version.value // 1000, version.value % 1000 // 10
