@@ -15,7 +15,7 @@ import pytest
 
 import vidsr
 from tests.conftest import make_clip
-from tests.contract.test_engine import FORMATS, difference, enlarged, layout, opened, picture, result, same
+from tests.contract.test_engine import difference, enlarged, layout, opened, picture, result, same
 from tests.cuda.fake_tensorrt import World, install
 from tests.cuda.standin import Standin
 from vidsr import backends, models
@@ -83,18 +83,6 @@ def test_auto_takes_it(tensorrt: World) -> None:
     assert (backend.name, settled.device, settled.precision) == ("tensorrt", "cuda:0", "fp16")
     backend, settled = backends.choose("auto", EngineOptions(device="cpu"))
     assert (backend.name, settled.device) == ("openvino", "CPU")
-
-
-@pytest.mark.parametrize("size", [(24, 32), (17, 21)], ids=["even", "odd"])
-@pytest.mark.parametrize("name", FORMATS)
-def test_fp32_is_that_of_openvino(backend: Backend, span: Model, name: str, size: tuple[int, int]) -> None:
-    source = layout(name, *size)
-    engine = opened(backend, span, source)
-    reference = opened(backends.load("openvino"), span, source)
-    found = difference(result(engine, picture(source)), result(reference, picture(source)))
-    engine.close()
-    reference.close()
-    assert found.max() <= (1 if source.bits < 16 else 4)
 
 
 def test_fp16_network_fp32_colour(backend: Backend, tensorrt: World, span: Model) -> None:
