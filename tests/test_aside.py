@@ -37,8 +37,10 @@ def test_errors_arrive() -> None:
     def work(watch: Watch) -> None:
         raise BackendError("no card")
 
+    watch = Watch()
     with pytest.raises(BackendError, match="no card"):
-        aside(work, Watch())
+        aside(work, watch)
+    assert not watch.stop.is_set()  # it is the caller's, who may go on
 
 
 def test_an_error_of_the_watcher_stops_the_work_and_waits_for_it() -> None:

@@ -32,6 +32,7 @@ KEY = PlanKey(
     memory_bytes=24 * 2**30,
     driver="13000",
     platform="Linux x86_64",
+    builder=1,
     level=3,
     workspace_bytes=2**30,
 )
@@ -96,12 +97,24 @@ def test_cut_short(kept: PlanCache, length: int) -> None:
     assert reason is not None and "damaged" in reason
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": {}}', '{"key": {"model": 1}, "sha256": "x"}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": null}', '{"key": {}}', '{"key": {"model": 1}}'])
 def test_damaged_description(kept: PlanCache, content: str) -> None:
     file(kept, ".json").write_text(content)
     plan, reason = kept.get(KEY)
     assert plan is None
     assert reason is not None and "description" in reason
+    (entry,) = kept.entries()
+    assert entry.key is None
+
+
+@pytest.mark.parametrize("value", [5, None, [1], ["a", "b"], "360"])
+def test_description_of_another_shape(kept: PlanCache, value: object) -> None:
+    """JSON, but no key: neither this plan nor others trip over it."""
+    path = file(kept, ".json")
+    told = json.loads(path.read_text())
+    told["key"]["smallest"] = value
+    path.write_text(json.dumps(told))
+    assert kept.get(KEY)[0] is None
     (entry,) = kept.entries()
     assert entry.key is None
 

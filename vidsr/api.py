@@ -152,7 +152,8 @@ def _fraction(number: _Seconds) -> Fraction | None:
 class Upscaler:
     """A model for pictures in memory.
 
-    Keeps an engine for each of the last few picture sizes. Not for use from two threads at once.
+    Keeps an engine for each of the last few picture sizes; backend "auto" therefore takes none that compiles minutes
+    for each. Not for use from two threads at once.
     """
 
     def __init__(
@@ -211,8 +212,12 @@ class Upscaler:
             return self._engines[layout]
         scale = self._model.scale
         target = FrameLayout(family="rgb", bits=layout.bits, height=layout.height * scale, width=layout.width * scale)
-        engine = job.plan_engine(self._settings, self._model, layout, target).open()
-        (slot,) = engine.slots(1)
+        engine = job.plan_engine(self._settings, self._model, layout, target, many_sizes=True).open()
+        try:
+            slot = engine.slots(1)[0]
+        except BaseException:
+            engine.close()
+            raise
         tags = ColorTags(matrix=RGB, full_range=True)
         slot.convert(job.Conversions(layout, target, tags)(tags))
         self._engines[layout] = (engine, slot)

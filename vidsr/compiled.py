@@ -69,13 +69,19 @@ def build(
         raise UsageError(f"--size: give WIDTHxHEIGHT of at least {_MIN_SIDE}x{_MIN_SIDE}, or SMALLEST..LARGEST")
     source = layout_of(pix_fmt, height=height, width=width, siting="left")
     target = replace(source, height=height * model.scale, width=width * model.scale)
+    if largest and any(
+        length % step for end in (size, largest) for length, step in zip(end, source.chroma, strict=True)
+    ):
+        raise UsageError(f"--size: a range of {pix_fmt} needs even sizes at both ends")
     plan = plan_engine(settings, model, source, target, sizes=(size, largest) if largest else None)
+    if largest and plan.backend.name != "tensorrt":
+        raise UsageError(f"--size: only tensorrt compiles for a range, and this is {plan.backend.name}: give one size")
     begin = time.perf_counter()
     aside(plan.prepare, Watch(progress=on_progress, warn=on_warning, stop=stop or Event()))
     engine = plan.open()
     seconds = time.perf_counter() - begin
     try:
-        slots = engine.slots(settings.slots)
+        slots = engine.slots(plan.options.slots)
         for _ in range(2):
             begin = time.perf_counter()
             engine.submit(slots[0])

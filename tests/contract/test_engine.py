@@ -310,6 +310,12 @@ class Repeater:
     def lack(self, device: str = "auto") -> None:
         return None
 
+    def unfit(self, model: Model) -> None:
+        return None
+
+    def machine(self, options: EngineOptions) -> str:
+        return "none"
+
     def memory(self, options: EngineOptions) -> None:
         return None
 
@@ -321,7 +327,14 @@ class Repeater:
     def settle(self, options: EngineOptions) -> EngineOptions:
         return options
 
-    def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
+    def open(
+        self,
+        model: Model,
+        source: FrameLayout,
+        target: FrameLayout,
+        options: EngineOptions,
+        prepared: object = None,
+    ) -> Engine:
         engine = Repeater()
         engine.source, engine.target = source, target
         return engine

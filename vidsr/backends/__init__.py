@@ -11,8 +11,21 @@ from importlib import import_module
 
 from vidsr.backends.base import Backend, Engine, EngineOptions, Slot, Watch
 from vidsr.errors import BackendError, UsageError
+from vidsr.models import Model
+from vidsr.nvidia import card_count
 
-__all__ = ["MODULES", "PREFERENCE", "Backend", "Engine", "EngineOptions", "Slot", "Watch", "choose", "load"]
+__all__ = [
+    "MODULES",
+    "PREFERENCE",
+    "Backend",
+    "Engine",
+    "EngineOptions",
+    "Slot",
+    "Watch",
+    "choose",
+    "idle_card",
+    "load",
+]
 
 MODULES = {
     "tensorrt": "vidsr.backends.tensorrt_engine",
@@ -21,7 +34,7 @@ MODULES = {
     "onnxruntime": "vidsr.backends.onnxruntime_engine",
 }
 PREFERENCE = (
-    ("tensorrt", "auto"),
+    ("tensorrt", "cuda"),
     ("torch", "cuda"),
     ("openvino", "auto"),
     ("onnxruntime", "auto"),
@@ -41,16 +54,25 @@ def load(name: str, device: str = "auto") -> Backend:
     return backend
 
 
-def choose(name: str, options: EngineOptions) -> tuple[Backend, EngineOptions]:
-    """The backend of that name, or for "auto" the first of `PREFERENCE` that has the wanted device and precision, with
-    its settled options. Raises UsageError, BackendError."""
+def choose(
+    name: str, options: EngineOptions, model: Model, *, many_sizes: bool = False
+) -> tuple[Backend, EngineOptions]:
+    """The backend of that name, or for "auto" the first of `PREFERENCE` that has the wanted device and precision and
+    runs the model, with its settled options. Raises UsageError, BackendError.
+
+    many_sizes: a backend that compiles minutes for each size is not taken by itself.
+    """
     if name != "auto":
         backend = load(name)
+        if unfit := backend.unfit(model):
+            raise BackendError(unfit)
         return backend, backend.settle(options)
     refusals: list[str] = []
     lacks: list[str] = []
     for candidate, device in PREFERENCE:
-        if "auto" not in (device, options.device) and not options.device.startswith(device):
+        if "auto" not in (device, options.device) and not options.device.lower().startswith(device):
+            continue
+        if many_sizes and candidate == "tensorrt":
             continue
         wanted = replace(options, device=device) if options.device == "auto" else options
         try:
@@ -58,8 +80,25 @@ def choose(name: str, options: EngineOptions) -> tuple[Backend, EngineOptions]:
         except BackendError as error:
             lacks.append(str(error))
             continue
+        if unfit := backend.unfit(model):
+            lacks.append(unfit)
+            continue
         try:
             return backend, backend.settle(wanted)
         except BackendError as error:
             refusals.append(str(error))
+    if options.device.lower().startswith("cuda") and lacks:
+        raise BackendError(f"--device {options.device}: {'; '.join(lacks)}")
     raise BackendError(refusals[0] if refusals else "no backend can be used here: " + "; ".join(lacks))
+
+
+def idle_card() -> str | None:
+    """Why `auto` takes no NVIDIA card although there is one, as far as something is missing; None where nothing is."""
+    if not card_count():
+        return None
+    reasons = [
+        lack
+        for candidate, device in PREFERENCE
+        if device == "cuda" and (lack := import_module(MODULES[candidate]).BACKEND.lack(device))
+    ]
+    return "; ".join(reasons) or None

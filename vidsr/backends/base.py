@@ -109,16 +109,31 @@ class Backend(Protocol):
     def lack(self, device: str = "auto") -> str | None:
         """None when usable here on that device, else what is missing and the command that installs it."""
 
+    def unfit(self, model: Model) -> str | None:
+        """None where it can run this model, else why not."""
+
     def settle(self, options: EngineOptions) -> EngineOptions:
         """The options with device and precision decided, nothing "auto". Raises BackendError if they cannot be had."""
+
+    def machine(self, options: EngineOptions) -> str:
+        """What of the device the last bits of a result may depend on, in words; the same for cards of one kind."""
 
     def memory(self, options: EngineOptions) -> int | None:
         """Bytes free for engines on the device of settled options; None where that is the host's memory."""
 
     def prepare(
         self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
-    ) -> None:
-        """Does what `open` would take minutes for, and keeps it in the cache. Raises BackendError, Cancelled."""
+    ) -> object:
+        """Does what `open` would take minutes for, keeps it in the cache, and gives what `open` needs of it. Raises
+        BackendError, Cancelled."""
 
-    def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
-        """Makes an engine from settled options; may compile for seconds. Raises BackendError."""
+    def open(
+        self,
+        model: Model,
+        source: FrameLayout,
+        target: FrameLayout,
+        options: EngineOptions,
+        prepared: object = None,
+    ) -> Engine:
+        """Makes an engine from settled options; may compile for seconds. prepared: what `prepare` gave for the same.
+        Raises BackendError."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from vidsr.backends.base import Engine, Slot
 from vidsr.errors import DeviceMemoryError
 
-__all__ = ["DealtEngine", "deal"]
+__all__ = ["DealtEngine", "deal", "open_each"]
 
 _TRIALS = 3
 
@@ -60,6 +60,20 @@ class DealtEngine:
     def close(self) -> None:
         for engine in self._engines:
             engine.close()
+
+
+def open_each(numbers: Sequence[int], open_one: Callable[[int], Engine]) -> Engine:
+    """One engine for the cards of these numbers."""
+    if len(numbers) == 1:
+        return open_one(numbers[0])
+    with ExitStack() as undo:
+        engines = []
+        for number in numbers:
+            engines.append(open_one(number))
+            undo.callback(engines[-1].close)
+        dealt = DealtEngine(engines)
+        undo.pop_all()
+    return dealt
 
 
 def deal(speeds: Sequence[float]) -> Iterator[int]:

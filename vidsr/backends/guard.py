@@ -85,6 +85,9 @@ class Guard:
     def _engine(self) -> tuple[Engine, Slot]:
         if self._exact is None:
             engine = self._open()
-            (slot,) = engine.slots(1)
-            self._exact = (engine, slot)
+            try:
+                self._exact = (engine, engine.slots(1)[0])
+            except BaseException:
+                engine.close()
+                raise
         return self._exact

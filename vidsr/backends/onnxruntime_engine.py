@@ -75,6 +75,9 @@ class OnnxRuntimeBackend:
     def lack(self, device: str = "auto") -> str | None:
         return None if find_spec("onnxruntime") else "ONNX Runtime is not installed (pip install onnxruntime)"
 
+    def unfit(self, model: Model) -> str | None:
+        return None
+
     def settle(self, options: EngineOptions) -> EngineOptions:
         import onnxruntime
 
@@ -89,15 +92,25 @@ class OnnxRuntimeBackend:
             raise BackendError(f"--device {options.device}: this ONNX Runtime has only {names}")
         return replace(options, device=provider, precision="fp32")
 
+    def machine(self, options: EngineOptions) -> str:
+        return options.device
+
     def memory(self, options: EngineOptions) -> int | None:
         return None
 
     def prepare(
         self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
-    ) -> None:
-        pass
+    ) -> object:
+        return None
 
-    def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
+    def open(
+        self,
+        model: Model,
+        source: FrameLayout,
+        target: FrameLayout,
+        options: EngineOptions,
+        prepared: object = None,
+    ) -> Engine:
         return OnnxRuntimeEngine(model, source, target, options.device)
 
 

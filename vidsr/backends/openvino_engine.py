@@ -98,6 +98,9 @@ class OpenVinoBackend:
     def lack(self, device: str = "auto") -> str | None:
         return None if find_spec("openvino") else "OpenVINO is not installed (pip install openvino)"
 
+    def unfit(self, model: Model) -> str | None:
+        return None
+
     def settle(self, options: EngineOptions) -> EngineOptions:
         core = _openvino().Core()
         device = "CPU" if options.device == "auto" else options.device.upper()
@@ -112,15 +115,25 @@ class OpenVinoBackend:
             raise BackendError(f"--device {options.device}: OpenVINO cannot use it ({_reason(error)})") from error
         return replace(options, device=device, precision=_precision(options.precision, device, abilities))
 
+    def machine(self, options: EngineOptions) -> str:
+        return options.device
+
     def memory(self, options: EngineOptions) -> int | None:
         return None
 
     def prepare(
         self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
-    ) -> None:
-        pass
+    ) -> object:
+        return None
 
-    def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
+    def open(
+        self,
+        model: Model,
+        source: FrameLayout,
+        target: FrameLayout,
+        options: EngineOptions,
+        prepared: object = None,
+    ) -> Engine:
         return OpenVinoEngine(model, source, target, options)
 
 

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import re
-from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from vidsr.backends.base import Engine, EngineOptions, Precision, Watch
-from vidsr.backends.cuda import pycuda_device
+from vidsr.backends.cuda.cards import card_device, card_numbers
+from vidsr.backends.cuda.pycuda_device import PycudaDevice, count
+from vidsr.backends.cuda.pycuda_device import lack as pycuda_lack
 from vidsr.backends.cuda.slots import CudaEngine
-from vidsr.backends.dealt import DealtEngine
+from vidsr.backends.dealt import open_each
 from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout
 from vidsr.models import Model
+from vidsr.nvidia import driver_version
 
-__all__ = ["BACKEND", "cards"]
+if TYPE_CHECKING:
+    from vidsr.backends.trt.make import Recipe
+
+__all__ = ["BACKEND"]
 
 _OLDEST = (10, 8)
-
-
-def cards(device: str, count: int) -> tuple[int, ...]:
-    """The numbers in "cuda", "cuda:1" or "cuda:0,1", of `count` cards. Raises BackendError."""
-    match = re.fullmatch(r"cuda(?::(\d+(?:,\d+)*))?", device.lower())
-    if match is None:
-        raise BackendError(f"--device {device}: write cuda, cuda:1 or cuda:0,1 for NVIDIA cards")
-    numbers = tuple(dict.fromkeys(int(number) for number in (match[1] or "0").split(",")))
-    absent = [number for number in numbers if number >= count]
-    if absent:
-        raise BackendError(
-            f"--device {device}: there is no card {absent[0]}; this machine has {count}, numbered from 0"
-        )
-    return numbers
+_LEAST_CAPABILITY = (7, 5)
+"""Of a card, for TensorRT 10.8 and later (its support matrix)."""
 
 
 class TensorRtBackend:
@@ -41,72 +34,90 @@ class TensorRtBackend:
 
     def lack(self, device: str = "auto") -> str | None:
         if find_spec("tensorrt") is None:
-            return "TensorRT is not installed (pip install tensorrt pycuda)"
-        return _too_old() or pycuda_device.lack()
+            return "TensorRT is not installed (pip install tensorrt pycuda cuda-bindings)"
+        return _too_old() or pycuda_lack() or _too_new() or _broken()
+
+    def unfit(self, model: Model) -> str | None:
+        return None
 
     def settle(self, options: EngineOptions) -> EngineOptions:
-        numbers = cards("cuda" if options.device == "auto" else options.device, pycuda_device.count())
+        device = card_device("cuda" if options.device == "auto" else options.device, count())
+        for card in _cards(device):
+            if card.capability < _LEAST_CAPABILITY:
+                raise BackendError(
+                    f"--device {options.device}: TensorRT needs a card of compute capability 7.5, and {card.name} has "
+                    f"{card.capability[0]}.{card.capability[1]}: use --backend torch"
+                )
         known: tuple[Precision, ...] = ("fp16", "fp32")
         precision = "fp16" if options.precision == "auto" else options.precision
         if precision not in known:
             raise BackendError(f"--precision {precision}: tensorrt runs fp16 and fp32; leave it at auto")
-        return replace(options, device=f"cuda:{','.join(map(str, numbers))}", precision=precision)
+        return replace(options, device=device, precision=precision)
+
+    def machine(self, options: EngineOptions) -> str:
+        return ", ".join(sorted({card.name for card in _cards(options.device)}))
 
     def memory(self, options: EngineOptions) -> int | None:
-        return min(_free_bytes(number) for number in _numbers(options))
+        return min(card.free_bytes for card in _cards(options.device))
 
     def prepare(
         self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
-    ) -> None:
-        from vidsr.backends.trt.make import make_program
+    ) -> dict[int, Recipe]:
+        return {
+            number: _recipe(number, model, source, target, options, watch) for number in card_numbers(options.device)
+        }
 
-        for number in _numbers(options):
-            device = pycuda_device.PycudaDevice(number)
+    def open(
+        self,
+        model: Model,
+        source: FrameLayout,
+        target: FrameLayout,
+        options: EngineOptions,
+        prepared: object = None,
+    ) -> Engine:
+        recipes = prepared if isinstance(prepared, dict) else {}
+
+        def engine(number: int) -> Engine:
+            recipe = recipes.get(number) or _recipe(number, model, source, target, options, Watch())
+            device = PycudaDevice(number)
             try:
                 with device.current():
-                    make_program(model, source, target, options, device, watch).close()
-            finally:
+                    program = recipe()
+            except BaseException:
                 device.close()
+                raise
+            return CudaEngine(device, program, source, target)
 
-    def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
-        numbers = _numbers(options)
-        if len(numbers) == 1:
-            return _engine(numbers[0], model, source, target, options)
-        with ExitStack() as undo:
-            engines = []
-            for number in numbers:
-                engines.append(_engine(number, model, source, target, options))
-                undo.callback(engines[-1].close)
-            dealt = DealtEngine(engines)
-            undo.pop_all()
-        return dealt
+        return open_each(card_numbers(options.device), engine)
 
 
-def _engine(number: int, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> CudaEngine:
-    from vidsr.backends.trt.make import make_program
+def _recipe(
+    number: int, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
+) -> Recipe:
+    from vidsr.backends.trt.make import make_recipe
 
-    device = pycuda_device.PycudaDevice(number)
+    device = PycudaDevice(number)
     try:
         with device.current():
-            program = make_program(model, source, target, options, device, Watch())
-    except BaseException:
-        device.close()
-        raise
-    return CudaEngine(device, program, source, target)
-
-
-def _numbers(options: EngineOptions) -> tuple[int, ...]:
-    """Of settled options."""
-    return tuple(int(number) for number in options.device.partition(":")[2].split(","))
-
-
-def _free_bytes(number: int) -> int:
-    device = pycuda_device.PycudaDevice(number)
-    try:
-        with device.current():
-            return device.free_bytes()
+            return make_recipe(model, source, target, options, device, watch)
     finally:
         device.close()
+
+
+class _Card:
+    """What a card is and has free now."""
+
+    def __init__(self, number: int) -> None:
+        device = PycudaDevice(number)
+        try:
+            with device.current():
+                self.name, self.capability, self.free_bytes = device.name, device.capability, device.free_bytes()
+        finally:
+            device.close()
+
+
+def _cards(device: str) -> list[_Card]:
+    return [_Card(number) for number in card_numbers(device)]
 
 
 def _too_old() -> str | None:
@@ -118,6 +129,32 @@ def _too_old() -> str | None:
     numbers = tuple(int(part) for part in found.split(".")[:2])
     if numbers < _OLDEST:
         return f"TensorRT {found} is older than 10.8 (pip install --upgrade tensorrt)"
+    return None
+
+
+def _too_new() -> str | None:
+    """Why the driver cannot run the installed TensorRT: its wheels are made for one major version of CUDA."""
+    driver = driver_version()
+    for major in (12, 13, 14):
+        try:
+            version(f"tensorrt-cu{major}")
+        except PackageNotFoundError:
+            continue
+        if driver is not None and driver[0] < major:
+            have = ".".join(map(str, driver))
+            return (
+                f"TensorRT is made for CUDA {major} and the driver has {have}: update it, or pip install tensorrt-cu12"
+            )
+    return None
+
+
+def _broken() -> str | None:
+    """Why TensorRT cannot be loaded: libraries that are not there raise whatever they like."""
+    try:
+        import tensorrt  # noqa: F401
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return f"TensorRT cannot be loaded ({reason}): pip install --force-reinstall tensorrt"
     return None
 
 

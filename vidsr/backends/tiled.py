@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -147,7 +148,11 @@ class TiledEngine:
             for rows in _spans(source.height, height, halo, step_y)
             for columns in _spans(source.width, width, halo, step_x)
         ]
-        self._work = list(self._inner.slots(2))
+        try:
+            self._work = list(self._inner.slots(2))
+        except BaseException:
+            self._inner.close()
+            raise
 
     def slots(self, count: int) -> Sequence[Slot]:
         return [Slot.allocate(self.source, self.target) for _ in range(count)]
@@ -156,28 +161,28 @@ class TiledEngine:
         slot.handle = True
 
     def wait(self, slot: Slot) -> None:
-        """Runs all tiles, cutting out the next while one is on the device."""
-        busy: tuple[Slot, _Span, _Span] | None = None
-        for index, (rows, columns) in enumerate(self._spans):
-            work = self._work[index % len(self._work)]
-            if busy is not None and busy[0] is work:  # memory for a single one
-                self._inner.wait(work)
-                self._paste(*busy, slot)
-                busy = None
+        """Runs all tiles; the next is cut out while others are on the device."""
+        free, busy = deque(self._work), deque[tuple[Slot, _Span, _Span]]()
+        for rows, columns in self._spans:
+            if not free:
+                free.append(self._finish(busy, slot))
+            work = free.popleft()
             self._cut(slot, work, rows, columns)
-            if busy is not None:
-                self._inner.wait(busy[0])
             self._inner.submit(work)
-            if busy is not None:
-                self._paste(*busy, slot)
-            busy = (work, rows, columns)
-        if busy is not None:
-            self._inner.wait(busy[0])
-            self._paste(*busy, slot)
+            busy.append((work, rows, columns))
+        while busy:
+            self._finish(busy, slot)
 
     def close(self) -> None:
         self._work.clear()
         self._inner.close()
+
+    def _finish(self, busy: deque[tuple[Slot, _Span, _Span]], slot: Slot) -> Slot:
+        """Brings the oldest tile home; its slot."""
+        work, rows, columns = busy.popleft()
+        self._inner.wait(work)
+        self._paste(work, rows, columns, slot)
+        return work
 
     def _cut(self, slot: Slot, work: Slot, rows: _Span, columns: _Span) -> None:
         work.rgb_from_codes[:] = slot.rgb_from_codes

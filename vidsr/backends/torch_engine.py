@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -17,6 +16,8 @@ import numpy as np
 
 from vidsr import networks
 from vidsr.backends.base import Engine, EngineOptions, Precision, Slot, Watch
+from vidsr.backends.cuda.cards import card_device, card_numbers
+from vidsr.backends.dealt import open_each
 from vidsr.errors import BackendError
 from vidsr.filters import chroma_offsets, keys_cubic
 from vidsr.frame import FrameLayout
@@ -99,6 +100,14 @@ class TorchBackend:
             return "torch is not installed (pip install torch safetensors)"
         return _card_lack() if device.lower().startswith("cuda") else None
 
+    def unfit(self, model: Model) -> str | None:
+        if model.metadata.get("network") in networks.MODULES:
+            return None
+        return (
+            f"--backend torch runs only networks vidsr has in torch ({', '.join(networks.MODULES)}); {model.name} is "
+            f"not one of them: use --backend openvino or onnxruntime"
+        )
+
     def settle(self, options: EngineOptions) -> EngineOptions:
         device = options.device.lower()
         if device == "auto":
@@ -119,39 +128,40 @@ class TorchBackend:
             ) from error
         return replace(options, device=device, precision="fp32")
 
+    def machine(self, options: EngineOptions) -> str:
+        if not options.device.startswith("cuda"):
+            return options.device
+        import torch
+
+        names = {torch.cuda.get_device_name(number) for number in card_numbers(options.device)}
+        return ", ".join(sorted(names))
+
     def memory(self, options: EngineOptions) -> int | None:
         if not options.device.startswith("cuda"):
             return None
         from vidsr.backends.cuda.torch_device import TorchDevice
 
-        return min(TorchDevice(index).free_bytes() for index in _indices(options.device))
+        return min(TorchDevice(number).free_bytes() for number in card_numbers(options.device))
 
     def prepare(
         self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
-    ) -> None:
-        pass
+    ) -> object:
+        return None
 
-    def open(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> Engine:
-        if model.metadata.get("network") not in networks.MODULES:
-            raise BackendError(
-                f"--backend torch runs only networks vidsr has in torch ({', '.join(networks.MODULES)}); "
-                f"{model.name} is not one of them: use --backend openvino or onnxruntime"
-            )
+    def open(
+        self,
+        model: Model,
+        source: FrameLayout,
+        target: FrameLayout,
+        options: EngineOptions,
+        prepared: object = None,
+    ) -> Engine:
         if not options.device.startswith("cuda"):
             return TorchEngine(model, source, target, options.device)
-        indices = _indices(options.device)
-        if len(indices) == 1:
-            return _card_engine(indices[0], model, source, target, options.precision)
-        from vidsr.backends.dealt import DealtEngine
-
-        with ExitStack() as undo:
-            engines = []
-            for index in indices:
-                engines.append(_card_engine(index, model, source, target, options.precision))
-                undo.callback(engines[-1].close)
-            dealt = DealtEngine(engines)
-            undo.pop_all()
-        return dealt
+        return open_each(
+            card_numbers(options.device),
+            lambda number: _card_engine(number, model, source, target, options.precision),
+        )
 
 
 def _card_engine(index: int, model: Model, source: FrameLayout, target: FrameLayout, precision: Precision) -> Engine:
@@ -186,33 +196,21 @@ def _card_lack() -> str | None:
 
 def _settled_cards(options: EngineOptions, device: str) -> EngineOptions:
     """For devices that begin with "cuda"."""
-    indices = _indices(device)
-    if not indices:
-        raise BackendError(f"--device {options.device}: write cuda, cuda:1 or cuda:0,1 for NVIDIA cards")
+    numbers = card_numbers(device)
     if lack := _card_lack():
         raise BackendError(f"--device {options.device}: {lack}")
     import torch
 
-    count = torch.cuda.device_count()
-    if absent := [index for index in indices if index >= count]:
-        raise BackendError(
-            f"--device {options.device}: there is no card {absent[0]}; torch sees {count}, numbered from 0"
-        )
-    if refusals := [refusal for index in indices if (refusal := _unsupported(index))]:
+    settled = card_device(device, torch.cuda.device_count())
+    if refusals := [refusal for number in numbers if (refusal := _unsupported(number))]:
         raise BackendError(f"--device {options.device}: {refusals[0]}")
     precision = options.precision
     if precision == "auto":
-        fast = all(torch.cuda.get_device_capability(index) >= (7, 0) for index in indices)
+        fast = all(torch.cuda.get_device_capability(number) >= (7, 0) for number in numbers)
         precision = "fp16" if fast else "fp32"
     if precision not in ("fp16", "fp32"):
         raise BackendError(f"--precision {precision}: torch runs fp16 and fp32 on a card; leave it at auto")
-    return replace(options, device=f"cuda:{','.join(map(str, indices))}", precision=precision)
-
-
-def _indices(device: str) -> tuple[int, ...]:
-    """The numbers in "cuda", "cuda:1" or "cuda:0,1"; none where it is written otherwise."""
-    match = re.fullmatch(r"cuda(?::(\d+(?:,\d+)*))?", device)
-    return tuple(dict.fromkeys(int(index) for index in (match[1] or "0").split(","))) if match else ()
+    return replace(options, device=settled, precision=precision)
 
 
 def _unsupported(index: int) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,12 +24,18 @@ __all__ = ["Conversions", "EnginePlan", "available_memory", "plan_engine"]
 
 _MEMORY_SHARE = 0.4
 _DEVICE_SHARE = 0.8
+"""The rest is for what else there is on a card: decoder, encoder, the library's own."""
+_LEAST_SLOTS = 2
+_TILES_AT_ONCE = 2
 _FALLBACK_MEMORY = 4 * 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnginePlan:
-    """An engine that is decided but not made yet. tile: (height, width) where frames must be cut, else None."""
+    """An engine that is decided but not made yet. tile: (height, width) where frames must be cut, else None.
+
+    prepared: what `prepare` gave, by the layouts it was for.
+    """
 
     model: Model
     backend: Backend
@@ -37,13 +43,14 @@ class EnginePlan:
     source: FrameLayout
     target: FrameLayout
     tile: tuple[int, int] | None
+    prepared: dict[tuple[FrameLayout, FrameLayout], object] = field(default_factory=dict, compare=False)
 
     def prepare(self, watch: Watch) -> None:
         """Does what `open` would take minutes for. Raises BackendError, Cancelled."""
-        for source, target in self._parts():
+        for ends in self._parts():
             if self.tile is not None:
-                source, target = tile_layouts(source, target, self.tile)
-            self.backend.prepare(self.model, source, target, self.options, watch)
+                ends = tile_layouts(*ends, self.tile)
+            self.prepared[ends] = self.backend.prepare(self.model, *ends, self.options, watch)
 
     def open(self) -> Engine:
         """Makes it, in the calling thread."""
@@ -52,7 +59,10 @@ class EnginePlan:
         return self._cut(self.source, self.target)
 
     def exact(self) -> EnginePlan:
-        """The same in FP32."""
+        """The same in FP32. Instead of a card the processor does it: frames that need it are few, and not worth minutes
+        of compiling and memory of the card."""
+        if self.options.device.startswith("cuda"):
+            return plan_engine(Settings(device="cpu", precision="fp32"), self.model, self.source, self.target)
         return replace(self, options=replace(self.options, precision="fp32"))
 
     def _parts(self) -> list[tuple[FrameLayout, FrameLayout]]:
@@ -76,7 +86,8 @@ class EnginePlan:
 
     def _sized(self, source: FrameLayout, target: FrameLayout, tile: tuple[int, int] | None) -> Engine:
         def inner(source: FrameLayout, target: FrameLayout) -> Engine:
-            return self.backend.open(self.model, source, target, self.options)
+            prepared = self.prepared.get((source, target))
+            return self.backend.open(self.model, source, target, self.options, prepared)
 
         if tile is None:
             return inner(source, target)
@@ -144,21 +155,19 @@ def default_cache() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def _budget(backend: Backend, options: EngineOptions) -> int:
-    """Bytes that one inference may take. Every slot of a card has work space of its own; a processor's share one."""
-    own = backend.memory(options)
-    return int(available_memory() * _MEMORY_SHARE) if own is None else int(own * _DEVICE_SHARE / options.slots)
-
-
 def plan_engine(
     settings: Settings,
     model: Model,
     source: FrameLayout,
     target: FrameLayout,
+    *,
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    many_sizes: bool = False,
 ) -> EnginePlan:
-    """Chooses backend, precision and tiles. sizes: see `EngineOptions`. Raises UsageError, BackendError,
-    MemoryBudgetError."""
+    """Chooses backend, precision, tiles, and fewer slots where a card's memory asks for it.
+
+    sizes: see `EngineOptions`. many_sizes: see `backends.choose`. Raises UsageError, BackendError, MemoryBudgetError.
+    """
     wanted = EngineOptions(
         device=settings.device,
         precision=settings.precision,
@@ -166,16 +175,49 @@ def plan_engine(
         slots=settings.slots,
         sizes=sizes,
     )
-    backend, options = backends.choose(settings.backend, wanted)
-    budget = settings.memory_bytes or _budget(backend, options)
-    item = 4 if options.precision == "fp32" else 2
+    backend, options = backends.choose(settings.backend, wanted, model, many_sizes=many_sizes)
+
+    def tile(budget: float) -> tuple[int, int] | None:
+        return tile_size(
+            model,
+            source,
+            target,
+            item_bytes=4 if options.precision == "fp32" else 2,
+            overhead=backend.memory_overhead,
+            budget_bytes=int(budget),
+        )
+
+    free = backend.memory(options)
+    size = None
+    if settings.memory_bytes is not None:
+        size = tile(settings.memory_bytes)
+    elif free is None:
+        size = tile(available_memory() * _MEMORY_SHARE)
+    else:
+        # Every slot of a card has work space of its own, and transparency takes a second engine.
+        share = free * _DEVICE_SHARE / (2 if source.alpha else 1)
+        counts = range(options.slots, min(options.slots, _LEAST_SLOTS) - 1, -1)
+        whole = next((count for count in counts if _fits(tile, share / count)), None)
+        options = replace(options, slots=whole or min(options.slots, _LEAST_SLOTS))
+        if whole is None:
+            size = _tile_on_card(tile, share / _TILES_AT_ONCE, options.device)
+    return EnginePlan(model=model, backend=backend, options=options, source=source, target=target, tile=size)
+
+
+def _fits(tile: Callable[[float], tuple[int, int] | None], budget: float) -> bool:
+    """Whether whole frames do."""
     try:
-        tile = tile_size(model, source, target, item_bytes=item, overhead=backend.memory_overhead, budget_bytes=budget)
+        return tile(budget) is None
+    except MemoryBudgetError:
+        return False
+
+
+def _tile_on_card(
+    tile: Callable[[float], tuple[int, int] | None], budget: float, device: str
+) -> tuple[int, int] | None:
+    try:
+        return tile(budget)
     except MemoryBudgetError as error:
-        if settings.memory_bytes is not None or backend.memory(options) is None:
-            raise
         raise MemoryBudgetError(
-            f"{options.device} has too little free memory for {options.slots} frames in flight ({error}): "
-            f"close other programs that use it, or give fewer --slots"
+            f"{device} has too little free memory: close what else uses it, or choose another --device ({error})"
         ) from error
-    return EnginePlan(model=model, backend=backend, options=options, source=source, target=target, tile=tile)

@@ -9,10 +9,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidsr import models
+from vidsr.backends import idle_card
 from vidsr.color import RGB, ColorTags
 from vidsr.errors import InputError, OutputError, UsageError
 from vidsr.frame import FrameLayout, VideoTrack
-from vidsr.job.engine import plan_engine
+from vidsr.job.engine import EnginePlan, plan_engine
 from vidsr.job.foresee import foresee
 from vidsr.job.geometry import target_geometry
 from vidsr.job.settings import Job, Settings
@@ -64,6 +65,7 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     covers = any(plan.how is not None and plan.track.cover for plan in tracks)
     options = tag_options(source.path, container.format, covers=covers)
     hardware, why_not = choose_decoder(settings, source, deinterlace)
+    idle = None if settings.backend != "auto" or settings.device != "auto" else _idle_card(engine)
     foreseen = list(foresee(source, wanted, video, tracks, container, options, encoder, deinterlace))
     losses = [line.text for line in foreseen if line.loss]
     if settings.strict and losses:
@@ -80,9 +82,15 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
         video=video,
         deinterlace=deinterlace,
         frames=_expected_frames(settings, source, deinterlace),
-        warnings=(*([why_not] if why_not else []), *(line.text for line in foreseen)),
+        warnings=(*(line for line in (idle, why_not) if line), *(line.text for line in foreseen)),
         hardware=hardware,
     )
+
+
+def _idle_card(engine: EnginePlan) -> str | None:
+    """What to say where the model runs on the processor beside a card."""
+    reason = None if engine.options.device.startswith("cuda") else idle_card()
+    return f"the NVIDIA card is not used: {reason}" if reason else None
 
 
 def _check_paths(source: Path, target: Path, settings: Settings) -> None:

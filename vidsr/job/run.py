@@ -174,7 +174,7 @@ class _Run:
             open_reader=self._open_reader,
             open_engine=plan.open,
             convert=Conversions(plan.source, plan.target, job.video.color),
-            slots=job.settings.slots,
+            slots=plan.options.slots,
             open_guard=_guard(plan, self._guard_notes, job.source.start_seconds),
             finish=_resizer(plan, job.video.layout),
         )
@@ -348,7 +348,7 @@ def _identity(job: Job, source: Unchanged) -> dict[str, str]:
         "--end": str(settings.end),
         "--deinterlace": job.deinterlace,
         "--model": f"{job.engine.model.name} ({job.engine.model.sha256[:16]})",
-        "the engine": f"{job.engine.backend.name} {options.device} {options.precision}",
+        "the engine": f"{job.engine.backend.name} {job.engine.backend.machine(options)} {options.precision}",
         "the size of the output": f"{video.layout.width}x{video.layout.height}",
         "the pixel format": f"{pixel_format(video.layout)} {video.layout.siting}",
         "the colour": f"{video.color} {video.hdr}",
@@ -373,6 +373,7 @@ def stream(source_path: Path, settings: Settings) -> Iterator[Frame]:
         source.video, scale=settings.scale, size=settings.size, model_scale=model.scale, even=target.chroma
     )
     plan = plan_engine(settings, model, layout, target)
+    aside(plan.prepare, Watch())
     hardware, _ = choose_decoder(settings, source, deinterlace)
     spec = PipelineSpec(
         open_reader=lambda: VideoReader(
@@ -385,7 +386,7 @@ def stream(source_path: Path, settings: Settings) -> Iterator[Frame]:
         ),
         open_engine=plan.open,
         convert=Conversions(layout, target, output_tags(source, target)),
-        slots=settings.slots,
+        slots=plan.options.slots,
         open_guard=_guard(plan, Notes(), source.start_seconds),
         finish=_resizer(plan, replace(target, height=height, width=width)),
     )

@@ -21,14 +21,12 @@ class HardwareError(Exception):
 class Hardware:
     """A decoder on a card for one track.
 
-    codec: FFmpeg's name of its own decoder, which hands the work on. card: its number. primary: in the CUDA context
-    that engines use as well, else in one of its own. shape: (height, width, pixel format) of the frames as they come
-    from the card; None where nothing is known yet.
+    codec: FFmpeg's name of its own decoder, which hands the work on. card: its number. shape: (height, width, pixel
+    format) of the frames as they come from the card; None where nothing is known yet.
     """
 
     codec: str
     card: int = 0
-    primary: bool = True
     shape: tuple[int, int, str] | None = None
 
     @property
@@ -50,9 +48,9 @@ class Hardware:
         return prepared(context, template)
 
     def _accel(self) -> HWAccel:
-        # With the fallback, PyAV would decode on the processor and not say so.
-        options: dict[str, object] = {"primary_ctx": "1"} if self.primary else {}
-        return HWAccel("cuda", device=self.card, allow_software_fallback=False, options=options)
+        # In a CUDA context of its own: FFmpeg refuses the common one where an engine made it with other flags. With the
+        # fallback, PyAV would decode on the processor and not say so.
+        return HWAccel("cuda", device=self.card, allow_software_fallback=False)
 
 
 def prepared(context: Any, template: Any) -> Any:

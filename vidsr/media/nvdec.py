@@ -44,7 +44,8 @@ def choose(
     """
     if wish not in ("auto", "cuda", "none"):
         raise UsageError(f"--hwaccel {wish}: choose auto, cuda or none")
-    if wish == "none" or (wish == "auto" and (strict or not driver_present())):
+    elsewhere = device != "auto" and not device.lower().startswith("cuda")
+    if wish == "none" or (wish == "auto" and (strict or elsewhere or not driver_present())):
         return None, None
     try:
         if strict:
@@ -74,11 +75,7 @@ def prove(source: SourceInfo, card: int, deinterlace: Deinterlace = "off") -> Ha
     if video.decoder is not None:
         raise HardwareError("it has no decoder for transparency")
     expected, _ = _first_frames(source, None)
-    try:
-        hardware, found = _tried(source, Hardware(codec=video.codec, card=card))
-    except HardwareError:
-        # Another library may have made the common context with settings that FFmpeg does not take.
-        hardware, found = _tried(source, Hardware(codec=video.codec, card=card, primary=False))
+    hardware, found = _tried(source, Hardware(codec=video.codec, card=card))
     name = found[0][0].picture.format.name
     equal = plain_name(planar_equivalent(name)) == plain_name(video.pixel_format)
     if not (native(name) and equal) and not holds(name, video.layout):

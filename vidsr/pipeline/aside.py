@@ -33,19 +33,24 @@ def aside(work: Callable[[Watch], None], watch: Watch) -> None:
     thread = Thread(target=run, name="vidsr-prepare")
     thread.start()
     try:
-        while True:
-            try:
-                # With no end in sight, some platforms would not let a signal through.
-                item = told.get(timeout=_TICK_SECONDS)
-            except Empty:
-                continue
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            item()
-    except BaseException:
+        error = _pass_on(told)
+    except BaseException:  # of the watcher, or a signal's
         watch.stop.set()
         raise
     finally:
         thread.join()
+    if error is not None:
+        raise error
+
+
+def _pass_on(told: SimpleQueue[Callable[[], None] | BaseException | None]) -> BaseException | None:
+    """Until the work is done; what it raised."""
+    while True:
+        try:
+            # With no end in sight, some platforms would not let a signal through.
+            item = told.get(timeout=_TICK_SECONDS)
+        except Empty:
+            continue
+        if item is None or isinstance(item, BaseException):
+            return item
+        item()

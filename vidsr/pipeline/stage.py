@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
 from types import TracebackType
@@ -163,22 +163,23 @@ class Pipeline:
             self._ready.put((slot, frame))
 
     def _infer(self) -> None:
-        engine = self._spec.open_engine()
-        guard = self._spec.open_guard() if self._spec.open_guard is not None else None
-        pending: deque[tuple[Slot, Frame]] = deque()
-        with self._reporting():
-            self.engine_description = engine.description
-            slots = engine.slots(self._spec.slots)
-            self.meter.start()
-            for slot in slots:
-                self._free.put(slot)
-            self._infer_all(engine, guard, pending)
-        for slot, _ in pending:
+        with ExitStack() as leaving:
+            engine = self._spec.open_engine()
+            leaving.callback(engine.close)
+            guard = self._spec.open_guard() if self._spec.open_guard is not None else None
+            if guard is not None:
+                leaving.callback(guard.close)
+            pending: deque[tuple[Slot, Frame]] = deque()
             with self._reporting():
-                engine.wait(slot)
-        if guard is not None:
-            guard.close()
-        engine.close()
+                self.engine_description = engine.description
+                slots = engine.slots(self._spec.slots)
+                self.meter.start()
+                for slot in slots:
+                    self._free.put(slot)
+                self._infer_all(engine, guard, pending)
+            for slot, _ in pending:
+                with self._reporting():
+                    engine.wait(slot)
         self._finished.close()
 
     def _infer_all(self, engine: Engine, guard: Guard | None, pending: deque[tuple[Slot, Frame]]) -> None:

@@ -334,7 +334,9 @@ class PycudaEvent:
     def __init__(self, device: PycudaDevice) -> None:
         self._device = device
         with device.calls():
-            self._raw: Any = device.pycuda.Event(device.pycuda.event_flags.DISABLE_TIMING)
+            flags = device.pycuda.event_flags
+            # Without BLOCKING_SYNC a wait spins, and takes a core from decoder and encoder.
+            self._raw: Any = device.pycuda.Event(flags.DISABLE_TIMING | flags.BLOCKING_SYNC)
 
     def record(self, stream: Stream) -> None:
         assert isinstance(stream, PycudaStream)

@@ -41,7 +41,7 @@ def build(
         builder = trt.Builder(log())
     except TypeError as error:  # what the bindings raise when the library gives nothing back
         raise BackendError(f"TensorRT cannot make a builder here ({log().reason()})") from error
-    network = parser = config = None
+    network = parser = config = cache = plan = None
     try:
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, log())
@@ -56,14 +56,14 @@ def build(
         cache = config.get_timing_cache()
         if cache is not None:
             keep_timing(bytes(memoryview(cache.serialize())))
-        if stop.is_set():
+        if plan is None and stop.is_set():
             raise Cancelled("stopped while the TensorRT plan was built")
         if plan is None:
             raise BackendError(f"TensorRT could not build the plan: {log().reason()}")
         return bytes(memoryview(plan))
     finally:
         # An exception keeps this frame alive, and they have to go while the device is current, children first.
-        del parser, config, network, builder
+        del plan, cache, config, parser, network, builder
 
 
 def _configure(config: trt.IBuilderConfig, spec: BuildSpec, on_progress: Callable[[float], None], stop: Event) -> None:

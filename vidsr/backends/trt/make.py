@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import tensorrt as trt
 
@@ -22,8 +23,13 @@ from vidsr.graph import Planes, compose, plane_tensors
 from vidsr.half import half, rests_on_base
 from vidsr.models import Model
 
-__all__ = ["make_program"]
+__all__ = ["Recipe", "make_recipe"]
 
+Recipe = Callable[[], TensorRtProgram]
+"""Makes a program of a plan that TensorRT has taken before; to be called where the device is current."""
+
+_BUILDER = 1
+"""Grows with every change to `build` that makes other plans of the same graph."""
 _LEVEL = 3
 _WORKSPACE_BYTES = 2**30
 
@@ -73,6 +79,7 @@ class _Request:
             memory_bytes=device.total_bytes,
             driver=device.driver,
             platform=f"{platform.system()} {platform.machine()}",
+            builder=_BUILDER,
             level=_LEVEL,
             workspace_bytes=_WORKSPACE_BYTES,
         )
@@ -86,20 +93,19 @@ class _Request:
         )
         return {name: (smallest[name], largest[name], largest[name]) for name in smallest}
 
-    def program(self, plan: bytes) -> TensorRtProgram:
-        """Raises PlanError."""
-        return TensorRtProgram(
-            plan,
-            *border_tensors(self.source, self.target, self.planes),
-            planes=self.planes,
-            description=f"TensorRT {trt.__version__} on {self.device.name}, {self.precision.upper()}",
-        )
+    def recipe(self, plan: bytes) -> Recipe:
+        """Tries the plan first. Raises PlanError."""
+        given, made = border_tensors(self.source, self.target, self.planes)
+        description = f"TensorRT {trt.__version__} on {self.device.name}, {self.precision.upper()}"
+        recipe = partial(TensorRtProgram, plan, given, made, planes=self.planes, description=description)
+        recipe().close()
+        return recipe
 
 
-def make_program(
+def make_recipe(
     model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, device: Device, watch: Watch
-) -> TensorRtProgram:
-    """A program for one device, whose context is current. options: settled.
+) -> Recipe:
+    """What makes the program for one device, whose context is current. options: settled.
 
     A kept plan is taken where it is whole and was made for exactly this; one that is not is built again once, and
     `watch` is told why. Where no uint8 planes can be had they are float16. Raises BackendError, Cancelled.
@@ -126,11 +132,11 @@ def make_program(
     except BackendError as error:
         first = error
     try:
-        program = _built(fallback, cache, watch)
+        recipe = _built(fallback, cache, watch)
     except BackendError:
         raise first from None
     watch.warn(f"TensorRT takes no 8-bit planes here, so frames go to the card as FP16, twice the bytes ({first})")
-    return program
+    return recipe
 
 
 def _exact(*requests: _Request) -> Iterator[tuple[_Request, PlanKey]]:
@@ -156,11 +162,11 @@ def _covering(wanted: _Request, cache: PlanCache) -> Iterator[tuple[_Request, Pl
             continue
 
 
-def _kept(request: _Request, key: PlanKey, cache: PlanCache, watch: Watch) -> TensorRtProgram | None:
+def _kept(request: _Request, key: PlanKey, cache: PlanCache, watch: Watch) -> Recipe | None:
     plan, reason = cache.get(key)
     if plan is not None:
         try:
-            return request.program(plan)
+            return request.recipe(plan)
         except PlanError as error:
             reason = str(error)
     if reason is not None:
@@ -169,7 +175,7 @@ def _kept(request: _Request, key: PlanKey, cache: PlanCache, watch: Watch) -> Te
     return None
 
 
-def _built(request: _Request, cache: PlanCache, watch: Watch) -> TensorRtProgram:
+def _built(request: _Request, cache: PlanCache, watch: Watch) -> Recipe:
     """Builds a plan and keeps it; another process that builds the same is waited for."""
     graph = request.graph()
     key = request.key(graph)
@@ -194,13 +200,13 @@ def _built(request: _Request, cache: PlanCache, watch: Watch) -> TensorRtProgram
             stop=watch.stop,
             keep_timing=lambda timing: cache.put_timing(key, timing) if obstacle is None else None,
         )
-        program = request.program(data)
+        recipe = request.recipe(data)
         if obstacle is None:
             try:
                 cache.put(key, data, time.monotonic() - begin)
             except OSError as error:
                 watch.warn(f"the TensorRT plan could not be kept: {cache.folder}: {error.strerror or error}")
-        return program
+        return recipe
 
 
 def _sized(layout: FrameLayout, size: Size) -> FrameLayout:

@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -41,7 +41,7 @@ class PlanKey:
 
     graph: SHA-256 of the ONNX given to TensorRT, which holds model, layouts and precision; `model`, `model_sha256`,
     `layout` and `precision` say so for people. smallest, usual, largest: (height, width) of the profile, all the same
-    for a fixed shape. driver, memory: TensorRT chooses kernels by them.
+    for a fixed shape. driver, memory_bytes: TensorRT chooses kernels by them. builder: version of the code that builds.
     """
 
     model: str
@@ -60,6 +60,7 @@ class PlanKey:
     memory_bytes: int
     driver: str
     platform: str
+    builder: int
     level: int
     workspace_bytes: int
 
@@ -91,12 +92,20 @@ class PlanKey:
         return ", ".join(f"{name} was {getattr(other, name)}, is {getattr(self, name)}" for name in names)
 
     @classmethod
-    def read(cls, values: dict[str, Any]) -> PlanKey:
-        """Raises TypeError or KeyError for what is none."""
-        pairs: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        return cls(**pairs)
+    def read(cls, values: Mapping[str, Any]) -> PlanKey:
+        """Of what `asdict` gave to JSON. Raises TypeError, KeyError or ValueError for anything else."""
+        read: dict[str, Any] = {}
+        for field in fields(cls):
+            value: Any = values[field.name]
+            if field.type == "Size":
+                height, width = value
+                fits, value = type(height) is type(width) is int, (height, width)
+            else:
+                fits = isinstance(value, int if field.type == "int" else str)
+            if not fits:
+                raise ValueError(f"{field.name} cannot be {value!r}")
+            read[field.name] = value
+        return cls(**read)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
