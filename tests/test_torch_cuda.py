@@ -320,7 +320,7 @@ def test_settled_old_card(two_cards: list[tuple[int, int]]) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"device": "cuda:0,2"}, "no card 2; torch sees 2"),
+        ({"device": "cuda:0,2"}, "no card 2; this machine has 2"),
         ({"device": "cuda", "precision": "bf16"}, "--precision bf16: torch runs fp16 and fp32"),
         ({"device": "cpu", "precision": "fp16"}, "--precision fp16: torch without an NVIDIA card"),
     ],

@@ -188,7 +188,8 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     type=Bytes(),
     section="Machine",
     metavar="SIZE",
-    help="Memory for the model, e.g. 2G; larger frames are cut into tiles.  [default: 40 % of what is free]",
+    help="Memory for the model and one frame, e.g. 2G; larger frames are cut into tiles.  [default: 40 % of what is "
+    "free; on a card 80 %, shared by --slots]",
 )
 @_option(
     "--slots",

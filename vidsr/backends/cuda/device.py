@@ -10,6 +10,7 @@ never raises and may be repeated.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -17,7 +18,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Device", "Event", "Graph", "Memory", "Pinned", "Stream"]
+__all__ = ["Device", "Event", "Graph", "Memory", "Pinned", "Stream", "lockable"]
+
+
+def lockable(size: int) -> NDArray[np.uint8]:
+    """uint8 [size]: memory of the host in pages of its own, as it has to be to be locked.
+
+    Shared with what a fork makes: its pages are never copied aside, away from where the card looks.
+    """
+    return np.frombuffer(mmap.mmap(-1, size), np.uint8)
 
 
 class Memory(Protocol):

@@ -10,7 +10,6 @@ lost gives its context up at once: pycuda lets the objects of a context that is 
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidsr.backends.cuda.device import Graph, Memory, Pinned, Stream
+from vidsr.backends.cuda.device import Graph, Memory, Pinned, Stream, lockable
 from vidsr.backends.cuda.libcuda import LOST, NO_DEVICE, OUT_OF_MEMORY, Library
 from vidsr.errors import BackendError, DeviceLostError, DeviceMemoryError
 from vidsr.nvidia import driver_library
@@ -208,24 +207,21 @@ class PycudaMemory:
 
 
 class PycudaPinned:
-    """See `vidsr.backends.cuda.Pinned`. Whole pages, so that no two of them ever share one.
+    """See `vidsr.backends.cuda.Pinned`.
 
     Where the platform cannot lock memory that is there already, it stays ordinary memory: copies of that are slower
     and wait, but are right. Memory that is locked and not closed is never freed, as the driver would go on using it.
     """
 
     def __init__(self, device: PycudaDevice, size: int) -> None:
-        whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-        room = np.empty(whole + mmap.PAGESIZE, np.uint8)
-        first = -room.ctypes.data % mmap.PAGESIZE
-        self.array = room[first : first + size]
+        self.array = lockable(size)
         self._device = device
         with device.calls():
-            code = device.library.lock(self.array.ctypes.data, whole)
+            code = device.library.lock(self.array.ctypes.data, size)
         if code and code not in CANNOT_LOCK:
             raise device.error(code, "cuMemHostRegister")
         if not code:
-            device.locked[self.array.ctypes.data] = room
+            device.locked[self.array.ctypes.data] = self.array
 
     def close(self) -> None:
         locked = self._device.locked.pop(self.array.ctypes.data, None) is not None

@@ -7,16 +7,13 @@ it, and records events when it is let go, which on a lost card ends the process.
 from __future__ import annotations
 
 import ctypes
-import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from vidsr.backends.cuda.device import Graph, Memory, Pinned, Stream
+from vidsr.backends.cuda.device import Graph, Memory, Pinned, Stream, lockable
 from vidsr.errors import BackendError, DeviceLostError, DeviceMemoryError
 from vidsr.nvidia import driver_version
 
@@ -71,8 +68,7 @@ class TorchPinned:
     """
 
     def __init__(self, size: int, device: TorchDevice) -> None:
-        # Shared with what a fork makes: its pages are never copied aside, away from where the card looks.
-        self.array: NDArray[np.uint8] = np.frombuffer(mmap.mmap(-1, size), np.uint8)
+        self.array = lockable(size)
         self.tensor = torch.from_numpy(self.array)
         self._place = device.place
         with reported(device.label):
