@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
+import subprocess
 import sys
 import threading
 import traceback
@@ -28,6 +29,7 @@ import numpy as np
 import pytest
 
 import vidsr
+from tests.conftest import make_clip
 from vidsr.backends.base import Engine, Slot
 from vidsr.color import BT601, BT709, ColorTags, Conversion
 from vidsr.errors import Cancelled, OutputError
@@ -1157,3 +1159,25 @@ def test_api_frames_end_when_nobody_refers_to_them(clip: Path, nearest: Path) ->
     assert ours()
     del frames
     assert not ours()
+
+
+# Whoever ends a program half way
+
+
+@pytest.mark.parametrize("ending", ["", "raise SystemExit(3)", "[][0]"])
+def test_iterator_left_half_way(tmp_path: Path, nearest: Path, ending: str) -> None:
+    """The program ends, although nobody closed the iterator."""
+    clip = make_clip(tmp_path / "clip.mp4", frames=60)
+    code = (
+        "import sys, vidsr\n"
+        "frames = vidsr.frames(sys.argv[1], model=sys.argv[2], hwaccel='none')\n"
+        f"next(frames)\n{ending}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(clip), str(nearest)], capture_output=True, timeout=120)
+    assert done.returncode == {"": 0, "raise SystemExit(3)": 3, "[][0]": 1}[ending]
+
+
+@pytest.mark.parametrize("wrong", [{"slots": 0}, {"slots": 17}, {"slots": 1.5}, {"slots": "4"}, {"device": 0}])
+def test_options_that_are_none(clip: Path, tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(vidsr.VidsrError, match=f"--{next(iter(wrong))}"):
+        vidsr.upscale(clip, tmp_path / "out.mp4", **wrong)

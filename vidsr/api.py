@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from types import TracebackType
 from typing import Any, Literal
 
@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidsr import job, models
-from vidsr.backends.base import Engine, Precision, Slot
+from vidsr.backends.base import Engine, Precision, Slot, Watch
 from vidsr.color import RGB, ColorTags
 from vidsr.errors import UsageError
 from vidsr.events import Observer, Report
 from vidsr.frame import Frame, FrameLayout
 from vidsr.media.info import Accel
+from vidsr.pipeline import aside
 
 __all__ = ["Upscaler", "frames", "upscale"]
 
@@ -113,6 +114,7 @@ def frames(
     device: str = "auto",
     hwaccel: Accel = "auto",
     memory_bytes: int | None = None,
+    slots: int = 4,
     start: _Seconds = None,
     end: _Seconds = None,
     pix_fmt: str | None = None,
@@ -133,6 +135,7 @@ def frames(
         device=device,
         hwaccel=hwaccel,
         memory_bytes=memory_bytes,
+        slots=slots,
         start=_fraction(start),
         end=_fraction(end),
         pix_fmt=pix_fmt,
@@ -153,7 +156,7 @@ class Upscaler:
     """A model for pictures in memory.
 
     Keeps an engine for each of the last few picture sizes; backend "auto" therefore takes none that compiles minutes
-    for each. Not for use from two threads at once.
+    for each. Calls from several threads wait for each other.
     """
 
     def __init__(
@@ -170,6 +173,7 @@ class Upscaler:
             model=model, backend=backend, precision=precision, device=device, memory_bytes=memory_bytes
         )
         self._engines: OrderedDict[FrameLayout, tuple[Engine, Slot]] = OrderedDict()
+        self._lock = Lock()
 
     @property
     def scale(self) -> int:
@@ -185,13 +189,14 @@ class Upscaler:
             raise ValueError(f"expected uint8 or uint16 [H, W, 3], got {image.dtype} {list(image.shape)}")
         bits = 8 if image.dtype == np.uint8 else 16
         layout = FrameLayout(family="rgb", bits=bits, height=image.shape[0], width=image.shape[1])
-        engine, slot = self._engine(layout)
-        for plane, channel in zip(slot.input, (1, 2, 0), strict=True):
-            np.copyto(plane, image[:, :, channel])
-        engine.submit(slot)
-        engine.wait(slot)
-        green, blue, red = slot.output
-        return np.stack([red, green, blue], axis=2)
+        with self._lock:
+            engine, slot = self._engine(layout)
+            for plane, channel in zip(slot.input, (1, 2, 0), strict=True):
+                np.copyto(plane, image[:, :, channel])
+            engine.submit(slot)
+            engine.wait(slot)
+            green, blue, red = slot.output
+            return np.stack([red, green, blue], axis=2)
 
     def close(self) -> None:
         """Frees the engines; the next call makes new ones."""
@@ -212,7 +217,9 @@ class Upscaler:
             return self._engines[layout]
         scale = self._model.scale
         target = FrameLayout(family="rgb", bits=layout.bits, height=layout.height * scale, width=layout.width * scale)
-        engine = job.plan_engine(self._settings, self._model, layout, target, many_sizes=True).open()
+        plan = job.plan_engine(self._settings, self._model, layout, target, many_sizes=True)
+        aside(plan.prepare, Watch())
+        engine = plan.open()
         try:
             slot = engine.slots(1)[0]
         except BaseException:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import av
@@ -154,6 +155,51 @@ def test_two_cards_from_python(tensorrt: World, nearest: Path) -> None:
         assert abs(upscaler(image).astype(int) - image.repeat(2, 0).repeat(2, 1)).max() <= 1
 
 
+def test_forgotten(tensorrt: World, standin: Standin, nearest: Path) -> None:
+    """Who does not close an Upscaler, or drops an iterator half way, leaves nothing on the card."""
+    upscaler = vidsr.Upscaler(str(nearest), backend="tensorrt")
+    upscaler(np.zeros((24, 32, 3), np.uint8))
+    del upscaler
+    gc.collect()
+    assert not any(standin.live().values())
+
+
+def test_threads_with_one_upscaler(tensorrt: World, nearest: Path) -> None:
+    images = [np.random.default_rng(seed).integers(0, 256, (24, 32, 3), np.uint8) for seed in range(4)]
+    wrong: list[int] = []
+    with vidsr.Upscaler(str(nearest), backend="tensorrt") as upscaler:
+
+        def work(seed: int) -> None:
+            for _ in range(10):
+                large = upscaler(images[seed]).astype(int)
+                if abs(large - images[seed].repeat(2, 0).repeat(2, 1)).max() > 1:
+                    wrong.append(seed)
+
+        threads = [Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "words"),
+    [("cuda:7", "auto", "no card 7; this machine has 2"), ("cuda:x", "auto", "write cuda"), ("cuda", "bf16", "bf16")],
+)
+def test_who_asks_for_a_card_hears_of_cards(
+    tensorrt: World, model: Model, device: str, precision: Any, words: str
+) -> None:
+    with pytest.raises(BackendError, match=words):
+        backends.choose("auto", EngineOptions(device=device, precision=precision), model)
+
+
+def test_why_a_card_is_idle(tensorrt: World, standin: Standin, model: Model) -> None:
+    assert "no card" not in (backends.idle_card(EngineOptions(), model) or "")
+    standin.fail("cuDevicePrimaryCtxRetain", 2, times=None)
+    assert "OUT_OF_MEMORY" in (backends.idle_card(EngineOptions(), model) or "")
+
+
 @pytest.mark.parametrize("device", ["cuda:0", "cuda:0,1"])
 def test_collapsed_frame(
     tensorrt: World, tmp_path: Path, nearest: Path, monkeypatch: pytest.MonkeyPatch, device: str
@@ -207,7 +253,7 @@ def test_tensorrt_that_cannot_be_loaded(
     monkeypatch.delitem(sys.modules, "tensorrt")
     backend, settled = backends.choose("auto", EngineOptions(), model)
     assert (backend.name, settled.device) == ("openvino", "CPU")
-    assert "libnvinfer.so.10" in (backends.idle_card() or "")
+    assert "libnvinfer.so.10" in (backends.idle_card(EngineOptions(), model) or "")
     with pytest.raises(BackendError, match="TensorRT cannot be loaded"):
         backends.load("tensorrt")
     with pytest.raises(BackendError, match=r"--device cuda: .*libnvinfer"):

@@ -67,38 +67,50 @@ def choose(
         if unfit := backend.unfit(model):
             raise BackendError(unfit)
         return backend, backend.settle(options)
-    refusals: list[str] = []
+    # What cards lack or refuse, and what others do: who asks for a card wants to hear of cards.
+    reasons: dict[bool, list[str]] = {True: [], False: []}
     lacks: list[str] = []
     for candidate, device in PREFERENCE:
-        if "auto" not in (device, options.device) and not options.device.lower().startswith(device):
+        card = device == "cuda"
+        if card and options.device != "auto" and not options.device.lower().startswith(device):
             continue
         if many_sizes and candidate == "tensorrt":
             continue
         wanted = replace(options, device=device) if options.device == "auto" else options
         try:
-            backend = load(candidate, device)
+            return _usable(candidate, device, wanted, model)
+        except _Lack as lack:
+            lacks.append(str(lack))
         except BackendError as error:
-            lacks.append(str(error))
-            continue
-        if unfit := backend.unfit(model):
-            lacks.append(unfit)
-            continue
-        try:
-            return backend, backend.settle(wanted)
-        except BackendError as error:
-            refusals.append(str(error))
-    if options.device.lower().startswith("cuda") and lacks:
-        raise BackendError(f"--device {options.device}: {'; '.join(lacks)}")
+            reasons[card].append(str(error))
+    if options.device.lower().startswith("cuda"):
+        raise BackendError((reasons[True] or [f"--device {options.device}: {'; '.join(lacks)}"])[0])
+    refusals = [*reasons[True], *reasons[False]]
     raise BackendError(refusals[0] if refusals else "no backend can be used here: " + "; ".join(lacks))
 
 
-def idle_card() -> str | None:
-    """Why `auto` takes no NVIDIA card although there is one, as far as something is missing; None where nothing is."""
-    if not card_count():
-        return None
-    reasons = [
-        lack
-        for candidate, device in PREFERENCE
-        if device == "cuda" and (lack := import_module(MODULES[candidate]).BACKEND.lack(device))
-    ]
+def idle_card(options: EngineOptions, model: Model) -> str | None:
+    """Why `auto` takes no NVIDIA card for these options although there is one; None where there is none."""
+    reasons = []
+    for candidate, device in PREFERENCE if card_count() else ():
+        if device == "cuda":
+            try:
+                _usable(candidate, device, replace(options, device=device), model)
+            except BackendError as error:
+                reasons.append(str(error))
     return "; ".join(reasons) or None
+
+
+class _Lack(BackendError):
+    """A backend that cannot be used whatever the options are."""
+
+
+def _usable(name: str, device: str, options: EngineOptions, model: Model) -> tuple[Backend, EngineOptions]:
+    """The backend and its settled options. Raises _Lack, or BackendError for what it refuses."""
+    try:
+        backend = load(name, device)
+    except BackendError as error:
+        raise _Lack(str(error)) from error
+    if unfit := backend.unfit(model):
+        raise _Lack(unfit)
+    return backend, backend.settle(options)

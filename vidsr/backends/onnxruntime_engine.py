@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
 from vidsr.backends.base import Engine, EngineOptions, Slot, Watch
+from vidsr.backends.library import trouble
 from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout
 from vidsr.graph import CODES_FROM_RGB, RGB_FROM_CODES, compose, plane_names
 from vidsr.models import Model
 
-__all__ = ["BACKEND"]
+__all__ = ["BACKEND", "load_library"]
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -24,12 +27,19 @@ _PROVIDERS = {
 }
 
 
+def load_library() -> Any:
+    """ONNX Runtime, without its telemetry: it would send usage data from its first import on, and keep a database."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
 class OnnxRuntimeEngine:
     """Runs inside `wait`: the session has its own thread pool and nothing to gain from a second frame."""
 
     def __init__(self, model: Model, source: FrameLayout, target: FrameLayout, provider: str) -> None:
-        import onnxruntime
-
+        onnxruntime = load_library()
         self.in_flight = 2
         self.source, self.target, self._name = source, target, model.name
         self.description = f"ONNX Runtime {provider.removesuffix('ExecutionProvider')}, FP32"
@@ -73,19 +83,20 @@ class OnnxRuntimeBackend:
     memory_overhead = 2.8
 
     def lack(self, device: str = "auto") -> str | None:
-        return None if find_spec("onnxruntime") else "ONNX Runtime is not installed (pip install onnxruntime)"
+        if find_spec("onnxruntime") is None:
+            return "ONNX Runtime is not installed (pip install onnxruntime)"
+        # What half an installation leaves is an empty package, which can be imported.
+        return trouble("ONNX Runtime", "onnxruntime", lambda: load_library().InferenceSession)
 
     def unfit(self, model: Model) -> str | None:
         return None
 
     def settle(self, options: EngineOptions) -> EngineOptions:
-        import onnxruntime
-
         if options.precision not in ("auto", "fp32"):
             raise BackendError(f"--precision {options.precision}: onnxruntime runs fp32 here; leave it at auto")
         name = "cpu" if options.device == "auto" else options.device
         provider = _PROVIDERS.get(name.lower(), name)
-        available = onnxruntime.get_available_providers()
+        available = load_library().get_available_providers()
         if provider not in available:
             known = {value: key for key, value in _PROVIDERS.items()}
             names = ", ".join(known.get(entry, entry) for entry in available)

@@ -12,6 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from vidsr.backends.base import Engine, EngineOptions, Precision, Slot, Watch
+from vidsr.backends.library import trouble
 from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout
 from vidsr.graph import CODES_FROM_RGB, HEAD, RGB_FROM_CODES, TAIL, compose, plane_names
@@ -96,7 +97,9 @@ class OpenVinoBackend:
     memory_overhead = 1.1
 
     def lack(self, device: str = "auto") -> str | None:
-        return None if find_spec("openvino") else "OpenVINO is not installed (pip install openvino)"
+        if find_spec("openvino") is None:
+            return "OpenVINO is not installed (pip install openvino)"
+        return trouble("OpenVINO", "openvino", _openvino)
 
     def unfit(self, model: Model) -> str | None:
         return None

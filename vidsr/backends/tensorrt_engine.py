@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from vidsr.backends.cuda.pycuda_device import PycudaDevice, count
 from vidsr.backends.cuda.pycuda_device import lack as pycuda_lack
 from vidsr.backends.cuda.slots import CudaEngine
 from vidsr.backends.dealt import open_each
+from vidsr.backends.library import trouble
 from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout
 from vidsr.models import Model
@@ -35,7 +38,12 @@ class TensorRtBackend:
     def lack(self, device: str = "auto") -> str | None:
         if find_spec("tensorrt") is None:
             return "TensorRT is not installed (pip install tensorrt pycuda cuda-bindings)"
-        return _too_old() or pycuda_lack() or _too_new() or _broken()
+        return (
+            _too_old()
+            or pycuda_lack()
+            or _too_new()
+            or trouble("TensorRT", "tensorrt", lambda: import_module("tensorrt"))
+        )
 
     def unfit(self, model: Model) -> str | None:
         return None
@@ -126,8 +134,8 @@ def _too_old() -> str | None:
         found = version("tensorrt")
     except PackageNotFoundError:  # not from a wheel; then the build says what is missing
         return None
-    numbers = tuple(int(part) for part in found.split(".")[:2])
-    if numbers < _OLDEST:
+    numbers = re.match(r"(\d+)\.(\d+)", str(found))
+    if numbers and (int(numbers[1]), int(numbers[2])) < _OLDEST:
         return f"TensorRT {found} is older than 10.8 (pip install --upgrade tensorrt)"
     return None
 
@@ -145,16 +153,6 @@ def _too_new() -> str | None:
             return (
                 f"TensorRT is made for CUDA {major} and the driver has {have}: update it, or pip install tensorrt-cu12"
             )
-    return None
-
-
-def _broken() -> str | None:
-    """Why TensorRT cannot be loaded: libraries that are not there raise whatever they like."""
-    try:
-        import tensorrt  # noqa: F401
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return f"TensorRT cannot be loaded ({reason}): pip install --force-reinstall tensorrt"
     return None
 
 

@@ -68,8 +68,8 @@ def tile_size(
     halo = halo_of(model, source, target)
     if halo is None:
         raise MemoryBudgetError(
-            f"{size} frames need about {whole / 2**30:.1f} GiB with {model.name}, which looks at the whole picture and "
-            f"cannot work in tiles: raise --memory (now {budget_bytes / 2**30:.1f} GiB)"
+            f"{size} frames need about {whole / 2**20:.0f}M with {model.name}, which looks at the whole picture and "
+            f"cannot work in tiles: raise --memory (now {budget_bytes / 2**20:.0f}M)"
         )
     step = math.lcm(*_steps(source, target))
     rows = columns = 1

@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,6 +19,7 @@ from vidsr import networks
 from vidsr.backends.base import Engine, EngineOptions, Precision, Slot, Watch
 from vidsr.backends.cuda.cards import card_device, card_numbers
 from vidsr.backends.dealt import open_each
+from vidsr.backends.library import trouble
 from vidsr.errors import BackendError
 from vidsr.filters import chroma_offsets, keys_cubic
 from vidsr.frame import FrameLayout
@@ -98,7 +100,9 @@ class TorchBackend:
     def lack(self, device: str = "auto") -> str | None:
         if not find_spec("torch"):
             return "torch is not installed (pip install torch safetensors)"
-        return _card_lack() if device.lower().startswith("cuda") else None
+        if device.lower().startswith("cuda"):
+            return _card_lack()
+        return trouble("torch", "torch", lambda: import_module("torch"))
 
     def unfit(self, model: Model) -> str | None:
         if model.metadata.get("network") in networks.MODULES:
@@ -156,6 +160,8 @@ class TorchBackend:
         options: EngineOptions,
         prepared: object = None,
     ) -> Engine:
+        if unfit := self.unfit(model):
+            raise BackendError(unfit)
         if not options.device.startswith("cuda"):
             return TorchEngine(model, source, target, options.device)
         return open_each(
@@ -183,6 +189,8 @@ def _card_lack() -> str | None:
     """Why torch has no NVIDIA card here. Without a driver it is not even loaded, which takes a second."""
     if driver_version() is None:
         return "there is no NVIDIA driver here: install the one for the card"
+    if broken := trouble("torch", "torch", lambda: import_module("torch")):
+        return broken
     import torch
 
     if torch.version.cuda is None:

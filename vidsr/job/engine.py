@@ -15,17 +15,17 @@ from vidsr.backends import Backend, Engine, EngineOptions, Watch
 from vidsr.backends.alpha import AlphaEngine, alpha_parts
 from vidsr.backends.tiled import TiledEngine, halo_of, smaller_tile, tile_layouts, tile_size
 from vidsr.color import ColorTags, Conversion, conversion
-from vidsr.errors import DeviceMemoryError, MemoryBudgetError
+from vidsr.errors import DeviceMemoryError, MemoryBudgetError, UsageError
 from vidsr.frame import FrameLayout
 from vidsr.job.settings import Settings
 from vidsr.models import Model
 
-__all__ = ["Conversions", "EnginePlan", "available_memory", "plan_engine"]
+__all__ = ["Conversions", "EnginePlan", "available_memory", "cache_folder", "idle_note", "plan_engine"]
 
 _MEMORY_SHARE = 0.4
 _DEVICE_SHARE = 0.8
 """The rest is for what else there is on a card: decoder, encoder, the library's own."""
-_LEAST_SLOTS = 2
+_LEAST_SLOTS, _MOST_SLOTS = 2, 16
 _TILES_AT_ONCE = 2
 _FALLBACK_MEMORY = 4 * 2**30
 
@@ -168,6 +168,10 @@ def plan_engine(
 
     sizes: see `EngineOptions`. many_sizes: see `backends.choose`. Raises UsageError, BackendError, MemoryBudgetError.
     """
+    if not isinstance(settings.slots, int) or not 1 <= settings.slots <= _MOST_SLOTS:
+        raise UsageError(f"--slots {settings.slots}: give a number from 1 to {_MOST_SLOTS}")
+    if not isinstance(settings.device, str):
+        raise UsageError(f"--device {settings.device}: give a name, such as cuda:0")
     wanted = EngineOptions(
         device=settings.device,
         precision=settings.precision,
@@ -200,8 +204,23 @@ def plan_engine(
         whole = next((count for count in counts if _fits(tile, share / count)), None)
         options = replace(options, slots=whole or min(options.slots, _LEAST_SLOTS))
         if whole is None:
-            size = _tile_on_card(tile, share / _TILES_AT_ONCE, options.device)
+            try:
+                size = tile(share / _TILES_AT_ONCE)
+            except MemoryBudgetError as error:
+                how = "which cannot work in tiles" if halo_of(model, source, target) is None else "even in tiles"
+                raise MemoryBudgetError(
+                    f"{options.device} has {free / 2**20:.0f} MiB free, too little for {source.width}x{source.height} "
+                    f"frames with {model.name}, {how}: close what else uses it, or choose another --device"
+                ) from error
     return EnginePlan(model=model, backend=backend, options=options, source=source, target=target, tile=size)
+
+
+def idle_note(settings: Settings, plan: EnginePlan) -> str | None:
+    """What to say where `auto` chose the processor beside a card."""
+    if (settings.backend, settings.device) != ("auto", "auto") or plan.options.device.startswith("cuda"):
+        return None
+    reason = backends.idle_card(EngineOptions(precision=settings.precision), plan.model)
+    return f"the NVIDIA card is not used: {reason}" if reason else None
 
 
 def _fits(tile: Callable[[float], tuple[int, int] | None], budget: float) -> bool:
@@ -210,14 +229,3 @@ def _fits(tile: Callable[[float], tuple[int, int] | None], budget: float) -> boo
         return tile(budget) is None
     except MemoryBudgetError:
         return False
-
-
-def _tile_on_card(
-    tile: Callable[[float], tuple[int, int] | None], budget: float, device: str
-) -> tuple[int, int] | None:
-    try:
-        return tile(budget)
-    except MemoryBudgetError as error:
-        raise MemoryBudgetError(
-            f"{device} has too little free memory: close what else uses it, or choose another --device ({error})"
-        ) from error

@@ -9,11 +9,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidsr import models
-from vidsr.backends import idle_card
 from vidsr.color import RGB, ColorTags
 from vidsr.errors import InputError, OutputError, UsageError
 from vidsr.frame import FrameLayout, VideoTrack
-from vidsr.job.engine import EnginePlan, plan_engine
+from vidsr.job.engine import idle_note, plan_engine
 from vidsr.job.foresee import foresee
 from vidsr.job.geometry import target_geometry
 from vidsr.job.settings import Job, Settings
@@ -65,7 +64,7 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     covers = any(plan.how is not None and plan.track.cover for plan in tracks)
     options = tag_options(source.path, container.format, covers=covers)
     hardware, why_not = choose_decoder(settings, source, deinterlace)
-    idle = None if settings.backend != "auto" or settings.device != "auto" else _idle_card(engine)
+    idle = idle_note(settings, engine)
     foreseen = list(foresee(source, wanted, video, tracks, container, options, encoder, deinterlace))
     losses = [line.text for line in foreseen if line.loss]
     if settings.strict and losses:
@@ -85,12 +84,6 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
         warnings=(*(line for line in (idle, why_not) if line), *(line.text for line in foreseen)),
         hardware=hardware,
     )
-
-
-def _idle_card(engine: EnginePlan) -> str | None:
-    """What to say where the model runs on the processor beside a card."""
-    reason = None if engine.options.device.startswith("cuda") else idle_card()
-    return f"the NVIDIA card is not used: {reason}" if reason else None
 
 
 def _check_paths(source: Path, target: Path, settings: Settings) -> None:

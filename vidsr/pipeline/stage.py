@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from vidsr.backends.base import Engine, Slot
 from vidsr.color import ColorTags, Conversion
@@ -53,6 +54,15 @@ class PipelineSpec:
     finish: Callable[[Sequence[Plane]], Sequence[Plane]] | None = None
 
 
+def _end(channels: Sequence[Channel[Any]], threads: Sequence[Thread]) -> None:
+    """Aborts and joins; the one thing that ends a pipeline, also when nobody else does."""
+    for channel in channels:
+        channel.abort()
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join()
+
+
 class Pipeline:
     """Runs a spec while used as a context manager; `frames` gives the results in order.
 
@@ -72,11 +82,14 @@ class Pipeline:
         self._finished: Channel[tuple[Slot, Frame]] = Channel()
         self._lock = Lock()
         self._threads = [
-            Thread(target=self._run, args=(self._decode,), name="vidsr-decode"),
-            Thread(target=self._run, args=(self._infer,), name="vidsr-infer"),
+            # Daemons only so that `finalize` comes before the interpreter waits for them: whoever ends a program with
+            # an iterator of frames half way has left nobody to say so.
+            Thread(target=self._run, args=(self._decode,), name="vidsr-decode", daemon=True),
+            Thread(target=self._run, args=(self._infer,), name="vidsr-infer", daemon=True),
         ]
 
     def __enter__(self) -> Pipeline:
+        self._ending = weakref.finalize(self, _end, (self._free, self._ready, self._finished), self._threads)
         try:
             for thread in self._threads:
                 thread.start()
@@ -123,10 +136,7 @@ class Pipeline:
         self.abort()
 
     def _end(self) -> None:
-        self.abort()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+        self._ending()
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from typing import Protocol
@@ -57,7 +58,8 @@ class CudaEngine:
         self.in_flight = 16
         self._device, self._program = device, program
         self._flights: list[_Flight] = []
-        self._closed = False
+        # Also for who forgets to: what is left would be freed outside the context, and its memory locked for ever.
+        self._freeing = weakref.finalize(self, _free, device, program, self._flights)
         self._given, self._made = border_tensors(source, target, program.planes)
         try:
             with device.current():
@@ -92,18 +94,7 @@ class CudaEngine:
         flight.convert("out")
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        with ExitStack() as current:
-            # A lost device has no context to enter; what is left is given back all the same.
-            with suppress(BackendError):
-                current.enter_context(self._device.current())
-            for flight in reversed(self._flights):
-                flight.close()
-            self._flights.clear()
-            self._program.close()
-        self._device.close()
+        self._freeing()
 
     def _slot(self) -> Slot:
         flight = _Flight(self._device, self._program, self._given, self._made)
@@ -113,6 +104,18 @@ class CudaEngine:
         for plane in (*slot.input, *slot.output):
             plane.fill(0)
         return slot
+
+
+def _free(device: Device, program: Program, flights: list[_Flight]) -> None:
+    with ExitStack() as current:
+        # A lost device has no context to enter; what is left is given back all the same.
+        with suppress(BackendError):
+            current.enter_context(device.current())
+        for flight in reversed(flights):
+            flight.close()
+        flights.clear()
+        program.close()
+    device.close()
 
 
 def border_tensors(

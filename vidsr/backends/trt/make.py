@@ -15,7 +15,7 @@ from vidsr.backends.base import EngineOptions, Watch
 from vidsr.backends.cuda.device import Device
 from vidsr.backends.cuda.slots import border_tensors
 from vidsr.backends.trt.build import BuildSpec, Profile, build
-from vidsr.backends.trt.plans import PlanCache, PlanKey, Size
+from vidsr.backends.trt.plans import Found, PlanCache, PlanKey, Size
 from vidsr.backends.trt.run import PlanError, TensorRtProgram
 from vidsr.errors import BackendError, DeviceLostError, DeviceMemoryError
 from vidsr.frame import FrameLayout
@@ -163,14 +163,15 @@ def _covering(wanted: _Request, cache: PlanCache) -> Iterator[tuple[_Request, Pl
 
 
 def _kept(request: _Request, key: PlanKey, cache: PlanCache, watch: Watch) -> Recipe | None:
-    plan, reason = cache.get(key)
-    if plan is not None:
+    found = cache.get(key)
+    if found.plan is not None:
         try:
-            return request.recipe(plan)
+            return request.recipe(found.plan)
         except PlanError as error:
-            reason = str(error)
-    if reason is not None:
-        watch.warn(f"the kept TensorRT plan {key.stem} cannot be used and is built again: {reason}")
+            found = Found(reason=str(error), spoiled=True)
+    if found.reason is not None:
+        watch.warn(f"the kept TensorRT plan {key.stem} cannot be used and is built again: {found.reason}")
+    if found.spoiled:
         cache.drop(key)
     return None
 
@@ -183,7 +184,8 @@ def _built(request: _Request, cache: PlanCache, watch: Watch) -> Recipe:
         if obstacle is not None:
             watch.warn(f"the TensorRT plan is not kept: {obstacle}")
         else:
-            kept = _kept(request, key, cache, watch)
+            # What is wrong with one that was there before has been said.
+            kept = _kept(request, key, cache, replace(watch, warn=lambda text: None))
             if kept is not None:
                 return kept
         begin = time.monotonic()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -25,11 +26,16 @@ from vidsr.durable import write_whole
 from vidsr.errors import Cancelled
 from vidsr.graph import Planes
 
-__all__ = ["Entry", "PlanCache", "PlanKey", "Size"]
+__all__ = ["Cleared", "Entry", "Found", "PlanCache", "PlanKey", "Size", "printable", "remove"]
 
 _TIMING_MAGIC = b"vidsr timing cache 1\n"
 _POLL_SECONDS = 0.2
-_SUFFIXES = (".plan", ".json", ".timing", ".lock", ".part")
+_PLANS = re.compile(r"[\w.-]+-\d+x\d+(-\d+x\d+)?-\w+-[0-9a-f]{16}\.plan")
+_FILES = re.compile(r"([\w.-]+-\d+x\d+(-\d+x\d+)?-\w+-[0-9a-f]{16}\.(plan|json)|[0-9a-f]{16}\.timing)(\.\d+\.part)?")
+"""Names of what is kept here, and of what a process that ended too early left. The locks stay: they are empty, and
+without its file one that is held would keep nobody out."""
+_LATEST_SECONDS = 2.0**34
+"""A time or duration beyond was never written here."""
 
 Size = tuple[int, int]
 """(height, width) of the engine's input."""
@@ -89,7 +95,7 @@ class PlanKey:
     def differences(self, other: PlanKey) -> str:
         """What is another in `other`, in words."""
         names = [field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
-        return ", ".join(f"{name} was {getattr(other, name)}, is {getattr(self, name)}" for name in names)
+        return printable(", ".join(f"{name} was {getattr(other, name)}, is {getattr(self, name)}" for name in names))
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> PlanKey:
@@ -120,6 +126,27 @@ class Entry:
     took: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What there is for a key: a plan, nothing, or a reason why what is there cannot be used. spoiled: nothing makes
+    that one good again."""
+
+    plan: bytes | None = None
+    reason: str | None = None
+    spoiled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleared:
+    """removed: how many compiled models are gone. obstacles: what is still there and why, a line each."""
+
+    removed: int = 0
+    obstacles: tuple[str, ...] = ()
+
+    def __add__(self, other: Cleared) -> Cleared:
+        return Cleared(removed=self.removed + other.removed, obstacles=(*self.obstacles, *other.obstacles))
+
+
 class PlanCache:
     """A folder of plans, made when the first one is put in. With no folder nothing is kept and nothing is found."""
 
@@ -128,36 +155,37 @@ class PlanCache:
 
     def entries(self) -> Iterator[Entry]:
         """All plans, in the order of their names."""
-        for path in self._files("*.plan"):
-            try:
-                told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-                key, built, took = PlanKey.read(told["key"]), float(told["built"]), float(told["took"])
-            except (OSError, ValueError, TypeError, KeyError):
-                key, built, took = None, 0.0, 0.0
+        for path in [] if self.folder is None else sorted(self.folder.glob("*.plan")):
+            if not _PLANS.fullmatch(path.name):
+                continue
+            told = _described(path.with_suffix(".json"))
+            key, built, took = (told.key, told.built, told.took) if told else (None, 0.0, 0.0)
             with suppress(OSError):  # another process may have cleared it
                 yield Entry(path=path, bytes=path.stat().st_size, key=key, built=built, took=took)
 
-    def get(self, key: PlanKey) -> tuple[bytes | None, str | None]:
-        """(the plan, None), (None, None) where there is none, or (None, why the one that is there cannot be used)."""
+    def get(self, key: PlanKey) -> Found:
+        """The plan, or why there is none."""
         if self.folder is None:
-            return None, None
+            return Found()
         plan, description = self._paths(self.folder, key)
         if not plan.exists() and not description.exists():
-            return None, None
-        reason = _untrusted(self.folder) or _untrusted(plan)
-        if reason:
-            return None, reason
+            return Found()
+        if reason := _untrusted(self.folder) or _untrusted(plan):
+            return Found(reason=reason)
+        told = _described(description)
         try:
             data = plan.read_bytes()
-            told = json.loads(description.read_text(encoding="utf-8"))
-            known, sha256 = PlanKey.read(told["key"]), told["sha256"]
-        except (OSError, ValueError, TypeError, KeyError):
-            return None, "it was never finished, or its description is damaged"
-        if known != key:
-            return None, f"it was made for something else ({key.differences(known)})"
-        if hashlib.sha256(data).hexdigest() != sha256:
-            return None, "it is damaged (its hash is not the one it was written with)"
-        return data, None
+        except FileNotFoundError:
+            told = None
+        except OSError as error:
+            return Found(reason=f"{plan}: {error.strerror or error}")
+        if told is None:
+            return Found(reason="it was never finished, or its description is damaged", spoiled=True)
+        if told.key != key:
+            return Found(reason=f"it was made for something else ({key.differences(told.key)})", spoiled=True)
+        if hashlib.sha256(data).hexdigest() != told.sha256:
+            return Found(reason="it is damaged (its hash is not the one it was written with)", spoiled=True)
+        return Found(plan=data)
 
     def put(self, key: PlanKey, plan: bytes, took: float) -> None:
         """Keeps a plan that was built for `took` seconds. Raises OSError."""
@@ -175,13 +203,13 @@ class PlanCache:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
-    def clear(self) -> int:
-        """Removes everything that this class made; how many plans that were."""
-        files = [path for path in self._files("*") if path.suffix in _SUFFIXES and path.is_file()]
-        for path in files:
-            with suppress(OSError):
-                path.unlink()
-        return sum(path.suffix == ".plan" for path in files)
+    def clear(self) -> Cleared:
+        """Removes what this class made, but for the locks."""
+        if self.folder is None:
+            return Cleared()
+        if reason := _untrusted(self.folder):
+            return Cleared(obstacles=(reason,))
+        return remove(self.folder, _FILES, counted=".plan")
 
     def timing(self, key: PlanKey) -> bytes:
         """TensorRT's measurements of earlier builds, empty where there are none or they are damaged: TensorRT ends the
@@ -235,12 +263,54 @@ class PlanCache:
             reason = f"{self.folder}: {error.strerror or error}"
         return reason
 
-    def _files(self, pattern: str) -> list[Path]:
-        return [] if self.folder is None else sorted(self.folder.glob(pattern))
-
     @staticmethod
     def _paths(folder: Path, key: PlanKey) -> tuple[Path, Path]:
         return folder / f"{key.stem}.plan", folder / f"{key.stem}.json"
+
+
+def printable(text: str) -> str:
+    """For a terminal: what a file says may hold anything."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def remove(folder: Path, names: re.Pattern[str], *, counted: str) -> Cleared:
+    """Removes the files of such names from a folder, which may be missing. counted: the suffix of a compiled model."""
+    removed, obstacles = 0, []
+    try:
+        paths = sorted(path for path in folder.iterdir() if names.fullmatch(path.name))
+    except FileNotFoundError:
+        return Cleared()
+    except OSError as error:
+        return Cleared(obstacles=(f"{folder}: {error.strerror or error}",))
+    for path in paths:
+        try:
+            path.unlink()
+            removed += path.suffix == counted
+        except FileNotFoundError:  # by another process
+            continue
+        except OSError as error:
+            obstacles.append(f"{path}: {error.strerror or error}")
+    return Cleared(removed=removed, obstacles=tuple(obstacles))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Description:
+    key: PlanKey
+    sha256: str
+    built: float
+    took: float
+
+
+def _described(path: Path) -> _Description | None:
+    """What a description says; None where it is missing or says something that this class never wrote."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        key, built, took = PlanKey.read(told["key"]), float(told["built"]), float(told["took"])
+        if not (0 <= built < _LATEST_SECONDS and 0 <= took < _LATEST_SECONDS):  # nor NaN
+            return None
+        return _Description(key=key, sha256=str(told["sha256"]), built=built, took=took)
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
 
 
 def _untrusted(path: Path) -> str | None:
