@@ -42,13 +42,21 @@ def picture(index: int, height: int = 180, width: int = 320) -> np.ndarray:
     return np.clip(np.stack(channels, axis=2), 0, 255).astype(np.uint8)
 
 
-def encode(path: Path, pictures: Iterator[tuple[int, np.ndarray]], *, pix_fmt: str = "yuv420p", crf: int = 18) -> Path:
+def encode(
+    path: Path,
+    pictures: Iterator[tuple[int, np.ndarray]],
+    *,
+    pix_fmt: str = "yuv420p",
+    crf: int = 18,
+    codec: str = "libx264",
+) -> Path:
     """Writes RGB pictures at the given ticks of 1/12800."""
     with av.open(str(path), "w") as output:
         track: Any = None
         for pts, rgb in pictures:
             if track is None:
-                track = output.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": "veryfast"})
+                options = {"crf": str(crf), "preset": "veryfast"} if codec == "libx264" else {}
+                track = output.add_stream(codec, rate=25, options=options)
                 track.width, track.height, track.pix_fmt = rgb.shape[1], rgb.shape[0], pix_fmt
                 track.time_base = track.codec_context.time_base = Fraction(1, 12800)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(format=pix_fmt)
@@ -590,3 +598,17 @@ class TestParts:
             misread = (affine @ values).reshape(cells.shape).astype(np.float32)
             judge.look(Shown(Fraction(0), Fraction(0), cells), misread, [])
             assert name in (judge.colours() or ""), name
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "suffix", "options"),
+    [("gray", ".mp4", {}), ("gray", ".mkv", {}), ("gbrp10le", ".mp4", {}), ("gbrp10le", ".mkv", {"encoder": "ffv1"})],
+)
+def test_formats_that_encoders_state_in_their_own_way(
+    tmp_path: Path, nearest: Path, pix_fmt: str, suffix: str, options: dict[str, str]
+) -> None:
+    """Colourless H.264 is decoded as 4:2:0, and RGB is RGB whether a stream says so or not."""
+    pictures = ((512 * index, picture(index)) for index in range(8))
+    source = encode(tmp_path / "in.mkv", pictures, pix_fmt=pix_fmt, codec="ffv1")
+    report = vidsr.upscale(source, tmp_path / f"out{suffix}", model=str(nearest), **options)
+    assert (report.verified, report.faults) == (True, ())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from vidsr.color import ColorTags, HdrMetadata
+from vidsr.color import RGB, UNSPECIFIED, ColorTags, HdrMetadata
 from vidsr.media.container import VIDEO_WITHOUT_LANGUAGE
 from vidsr.media.source import SourceInfo, VideoInfo, open_input
 from vidsr.media.tags import container_tags, lost_tags, same_language, stream_tags, tag_options
@@ -39,7 +39,9 @@ def _format(found: VideoInfo, expected: Expectation) -> Check:
         wanted = expected.video.layout
         if (made.height, made.width) != (wanted.height, wanted.width):
             finding.add(f"it is {size} instead of {wanted.width}x{wanted.height}")
-        for name in ("family", "chroma", "alpha"):
+        # FFmpeg decodes H.264 without colour as 4:2:0.
+        colourless = wanted.family == "gray" and found.codec == "h264"
+        for name in ("alpha",) if colourless else ("family", "chroma", "alpha"):
             if getattr(made, name) != getattr(wanted, name):
                 finding.add(f"{name} is {getattr(made, name)} instead of {getattr(wanted, name)}")
         if made.bits < wanted.bits:  # FFmpeg reads ProRes 4444 with more than it writes
@@ -59,12 +61,21 @@ def _colour(found: VideoInfo, expected: Expectation) -> Check:
     same_family = given.layout.family == found.layout.family
     wanted = video.color if video is not None else given.color
     names = ["primaries", "transfer", "matrix", "full_range"] if video or same_family else ["primaries", "transfer"]
+    is_now = found.color
+    if found.layout.family == "rgb":
+        wanted, is_now = _rgb_stated(wanted), _rgb_stated(is_now)
     for name in names:
-        before, after = getattr(wanted, name), getattr(found.color, name)
+        before, after = getattr(wanted, name), getattr(is_now, name)
         # A range that is not stated is the limited one; some codecs always state it, others then never do.
         if before != after and not (name == "full_range" and not before and not after):
             finding.add(f"{name.replace('_', ' ')} is {after} instead of {before}")
     return finding.check(_in_words(found.color))
+
+
+def _rgb_stated(tags: ColorTags) -> ColorTags:
+    """What tags of an RGB picture mean where they say nothing: encoders differ in whether they write it."""
+    matrix = RGB if tags.matrix == UNSPECIFIED else tags.matrix
+    return replace(tags, matrix=matrix, full_range=tags.full_range is not False)
 
 
 def _in_words(tags: ColorTags) -> str:
