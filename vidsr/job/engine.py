@@ -170,8 +170,8 @@ def plan_engine(
     """
     if not isinstance(settings.slots, int) or not 1 <= settings.slots <= _MOST_SLOTS:
         raise UsageError(f"--slots {settings.slots}: give a number from 1 to {_MOST_SLOTS}")
-    if not isinstance(settings.device, str):
-        raise UsageError(f"--device {settings.device}: give a name, such as cuda:0")
+    if not isinstance(settings.device, str) or not settings.device:
+        raise UsageError(f"--device {settings.device!r}: give a name, such as cuda:0")
     wanted = EngineOptions(
         device=settings.device,
         precision=settings.precision,

@@ -11,7 +11,7 @@ __all__ = ["card_device", "card_numbers"]
 
 def card_numbers(device: str) -> tuple[int, ...]:
     """The numbers in "cuda", "cuda:1" or "cuda:0,1", each once. Raises BackendError."""
-    match = re.fullmatch(r"cuda(?::(\d+(?:,\d+)*))?", device.lower())
+    match = re.fullmatch(r"cuda(?::([0-9]+(?:,[0-9]+)*))?", device.lower())
     if match is None:
         raise BackendError(f"--device {device}: write cuda, cuda:1 or cuda:0,1 for NVIDIA cards")
     return tuple(dict.fromkeys(int(number) for number in (match[1] or "0").split(",")))

@@ -158,7 +158,10 @@ class PlanCache:
         for path in [] if self.folder is None else sorted(self.folder.glob("*.plan")):
             if not _PLANS.fullmatch(path.name):
                 continue
-            told = _described(path.with_suffix(".json"))
+            try:
+                told = _described(path.with_suffix(".json"))
+            except OSError:
+                told = None
             key, built, took = (told.key, told.built, told.took) if told else (None, 0.0, 0.0)
             with suppress(OSError):  # another process may have cleared it
                 yield Entry(path=path, bytes=path.stat().st_size, key=key, built=built, took=took)
@@ -170,13 +173,12 @@ class PlanCache:
         plan, description = self._paths(self.folder, key)
         if not plan.exists() and not description.exists():
             return Found()
-        if reason := _untrusted(self.folder) or _untrusted(plan):
+        if reason := _untrusted(self.folder) or _untrusted(plan) or _untrusted(description):
             return Found(reason=reason)
-        told = _described(description)
         try:
-            data = plan.read_bytes()
+            told, data = _described(description), plan.read_bytes()
         except FileNotFoundError:
-            told = None
+            told, data = None, b""
         except OSError as error:
             return Found(reason=f"{plan}: {error.strerror or error}")
         if told is None:
@@ -302,14 +304,15 @@ class _Description:
 
 
 def _described(path: Path) -> _Description | None:
-    """What a description says; None where it is missing or says something that this class never wrote."""
+    """What a description says; None where it says something that `PlanCache` never wrote. Raises OSError."""
+    data = path.read_bytes()
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = json.loads(data)
         key, built, took = PlanKey.read(told["key"]), float(told["built"]), float(told["took"])
         if not (0 <= built < _LATEST_SECONDS and 0 <= took < _LATEST_SECONDS):  # nor NaN
             return None
         return _Description(key=key, sha256=str(told["sha256"]), built=built, took=took)
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 
 
