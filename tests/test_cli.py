@@ -320,3 +320,48 @@ def test_a_full_standard_output(folder: Path, nearest: Path) -> None:
     assert result.returncode == 1
     assert result.stderr == "vidsr: standard output cannot be written (No space left on device)\n"
     assert not Path("out.mp4").exists()
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"], ["cache", "path"], ["--help"]])
+def test_a_full_standard_output_of_other_commands(tmp_path: Path, arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "vidsr", *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr == "vidsr: standard output cannot be written (No space left on device)\n"
+
+
+def test_another_system_error_is_not_taken_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vidsr.models.installed", fail)
+    assert run("models") == 70
+    assert "internal error" in capsys.readouterr().err
+
+
+def test_group_without_a_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("cache") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Usage: vidsr cache")
+    assert re.search(r"^  clear  ", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["a", "b", "--warp"], "vidsr"),
+        (["build", "--warp"], "vidsr build"),
+        (["cache", "warp"], "vidsr cache"),
+        (["cache", "list", "--warp"], "vidsr cache list"),
+    ],
+)
+def test_mistakes_point_to_the_help_of_their_command(
+    arguments: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    assert capsys.readouterr().err.endswith(f"(see `{command} --help`)\n")

@@ -12,7 +12,7 @@ from threading import Event, Thread
 
 import pytest
 
-from vidsr.backends.trt.plans import PlanCache, PlanKey
+from vidsr.backends.trt.plans import Cleared, Found, PlanCache, PlanKey
 from vidsr.errors import Cancelled
 
 KEY = PlanKey(
@@ -59,7 +59,7 @@ def file(cache: PlanCache, suffix: str) -> Path:
 
 
 def test_found_again(kept: PlanCache) -> None:
-    assert kept.get(KEY) == (PLAN, None)
+    assert kept.get(KEY) == Found(plan=PLAN)
     (entry,) = kept.entries()
     assert (entry.key, entry.bytes, entry.took) == (KEY, len(PLAN), 61.5)
     assert entry.path.name.startswith("span-640x360-fp16-")
@@ -69,7 +69,7 @@ def test_found_again(kept: PlanCache) -> None:
 def test_anything_else_is_another_plan(kept: PlanCache, name: str) -> None:
     value = getattr(KEY, name)
     other = {str: f"{value}x", int: 7, tuple: (2, 2)}[type(value)]
-    assert kept.get(replace(KEY, **{name: other})) == (None, None)
+    assert kept.get(replace(KEY, **{name: other})) == Found()
 
 
 def test_description_is_for_people(kept: PlanCache) -> None:
@@ -84,25 +84,25 @@ def test_flipped_bit(kept: PlanCache, position: int) -> None:
     data = bytearray(path.read_bytes())
     data[position] ^= 16
     path.write_bytes(data)
-    plan, reason = kept.get(KEY)
-    assert plan is None
-    assert reason is not None and "damaged" in reason
+    found = kept.get(KEY)
+    assert found.plan is None
+    assert found.reason is not None and found.spoiled and "damaged" in found.reason
 
 
 @pytest.mark.parametrize("length", [0, 1, len(PLAN) - 1])
 def test_cut_short(kept: PlanCache, length: int) -> None:
     os.truncate(file(kept, ".plan"), length)
-    plan, reason = kept.get(KEY)
-    assert plan is None
-    assert reason is not None and "damaged" in reason
+    found = kept.get(KEY)
+    assert found.plan is None
+    assert found.reason is not None and found.spoiled and "damaged" in found.reason
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"key": null}', '{"key": {}}', '{"key": {"model": 1}}'])
 def test_damaged_description(kept: PlanCache, content: str) -> None:
     file(kept, ".json").write_text(content)
-    plan, reason = kept.get(KEY)
-    assert plan is None
-    assert reason is not None and "description" in reason
+    found = kept.get(KEY)
+    assert found.plan is None
+    assert found.reason is not None and found.spoiled and "description" in found.reason
     (entry,) = kept.entries()
     assert entry.key is None
 
@@ -114,7 +114,7 @@ def test_description_of_another_shape(kept: PlanCache, value: object) -> None:
     told = json.loads(path.read_text())
     told["key"]["smallest"] = value
     path.write_text(json.dumps(told))
-    assert kept.get(KEY)[0] is None
+    assert kept.get(KEY).plan is None
     (entry,) = kept.entries()
     assert entry.key is None
 
@@ -122,9 +122,9 @@ def test_description_of_another_shape(kept: PlanCache, value: object) -> None:
 def test_build_that_was_cut_off(kept: PlanCache) -> None:
     """The description comes last: a plan without one was never finished."""
     file(kept, ".json").unlink()
-    plan, reason = kept.get(KEY)
-    assert plan is None
-    assert reason is not None and "never finished" in reason
+    found = kept.get(KEY)
+    assert found.plan is None
+    assert found.reason is not None and found.spoiled and "never finished" in found.reason
 
 
 def test_made_for_another_card(kept: PlanCache) -> None:
@@ -133,9 +133,9 @@ def test_made_for_another_card(kept: PlanCache) -> None:
     told = json.loads(path.read_text())
     told["key"] |= {"device": "Tesla T4", "driver": "12080"}
     path.write_text(json.dumps(told))
-    plan, reason = kept.get(KEY)
-    assert plan is None
-    assert reason is not None and "device was Tesla T4, is NVIDIA GeForce RTX 4090" in reason
+    found = kept.get(KEY)
+    assert found.plan is None
+    assert found.reason is not None and "device was Tesla T4, is NVIDIA GeForce RTX 4090" in found.reason
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")
@@ -149,9 +149,9 @@ def test_what_others_can_write_is_not_loaded(kept: PlanCache, what: str) -> None
     else:
         moved = path.rename(path.with_name("elsewhere"))
         path.symlink_to(moved)
-    plan, reason = kept.get(KEY)
-    assert plan is None
-    assert reason is not None and str(path.parent) in reason
+    found = kept.get(KEY)
+    assert found.plan is None
+    assert found.reason is not None and not found.spoiled and str(path.parent) in found.reason
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs to be root to give files away")
@@ -159,9 +159,9 @@ def test_what_others_can_write_is_not_loaded(kept: PlanCache, what: str) -> None
 def test_what_belongs_to_others_is_not_loaded(kept: PlanCache, what: str) -> None:
     path = file(kept, ".plan")
     os.chown(path if what == "plan" else path.parent, 12345, -1)
-    plan, reason = kept.get(KEY)
-    assert plan is None
-    assert reason is not None and "belongs to somebody else" in reason
+    found = kept.get(KEY)
+    assert found.plan is None
+    assert found.reason is not None and not found.spoiled and "belongs to somebody else" in found.reason
     if what == "folder":
         with kept.building(KEY, Event()) as obstacle:
             assert obstacle is not None and "belongs to somebody else" in obstacle
@@ -181,7 +181,7 @@ def test_failed_write_leaves_what_was_there(kept: PlanCache, monkeypatch: pytest
     with pytest.raises(OSError, match="No space"):
         kept.put(replace(KEY, driver="13010"), PLAN, 1.0)
     monkeypatch.undo()
-    assert kept.get(KEY) == (PLAN, None)
+    assert kept.get(KEY) == Found(plan=PLAN)
     assert [entry.key for entry in kept.entries()] == [KEY]
     assert not list(file(kept, ".plan").parent.glob("*.part"))
 
@@ -216,7 +216,7 @@ def test_second_process_waits(cache: PlanCache) -> None:
         "cache = PlanCache(Path(sys.argv[1]))\n"
         "print('waiting', flush=True)\n"
         "with cache.building(KEY, Event()):\n"
-        "    print(cache.get(KEY)[0] is not None, flush=True)\n"
+        "    print(cache.get(KEY).plan is not None, flush=True)\n"
     )
     with cache.building(KEY, Event()):
         other = subprocess.Popen(
@@ -262,25 +262,88 @@ def test_no_folder() -> None:
         assert obstacle is None
         cache.put(KEY, PLAN, 1.0)
         cache.put_timing(KEY, b"measurements")
-    assert cache.get(KEY) == (None, None)
+    assert cache.get(KEY) == Found()
     assert cache.timing(KEY) == b""
     assert not list(cache.entries())
-    assert cache.clear() == 0
+    assert cache.clear() == Cleared()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("built", "1e300"), ("built", "NaN"), ("built", "-1"), ("built", "1" + "0" * 400), ("took", "Infinity")],
+)
+def test_description_with_an_impossible_time(kept: PlanCache, name: str, text: str) -> None:
+    path = file(kept, ".json")
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | {name: "HERE"}).replace('"HERE"', text))
+    (entry,) = kept.entries()
+    assert (entry.key, entry.built, entry.took) == (None, 0, 0)
+    assert kept.get(KEY).spoiled
+
+
+def test_description_without_end(kept: PlanCache) -> None:
+    file(kept, ".json").write_text("[" * 100_000)
+    (entry,) = kept.entries()
+    assert entry.key is None
+    assert kept.get(KEY).spoiled
+
+
+def test_reason_holds_nothing_that_a_terminal_obeys(kept: PlanCache) -> None:
+    path = file(kept, ".json")
+    told = json.loads(path.read_text())
+    told["key"]["device"] = "\x1b[2Jcard\nline"
+    path.write_text(json.dumps(told))
+    reason = kept.get(KEY).reason
+    assert reason is not None and reason.isprintable() and "[2Jcard?line" in reason
 
 
 def test_clear(kept: PlanCache) -> None:
+    """What the cache made and what it left half done; neither what else lies there nor the locks."""
     assert kept.folder is not None
-    kept.put(replace(KEY, driver="13010"), PLAN, 1.0)
+    kept.put(replace(KEY, driver="13010", smallest=(16, 16)), PLAN, 1.0)
     kept.put_timing(KEY, b"measurements")
-    (kept.folder / "notes.txt").write_text("mine")
-    assert kept.clear() == 2
-    assert [path.name for path in kept.folder.iterdir()] == ["notes.txt"]
-    assert kept.get(KEY) == (None, None)
+    (kept.folder / f"{KEY.stem}.plan.123.part").touch()
+    others = {"notes.txt", "package.json", "yarn.lock", "other.plan", "x.timing", "paper-0123456789abcdef.json"}
+    for name in others:
+        (kept.folder / name).touch()
+    assert kept.clear() == Cleared(removed=2)
+    left = {path.name for path in kept.folder.iterdir() if path.suffix != ".lock" or path.name in others}
+    assert left == others
+    assert kept.get(KEY) == Found()
+    assert not list(kept.entries())
+
+
+def test_clear_leaves_a_lock_that_is_held(kept: PlanCache) -> None:
+    with kept.building(KEY, Event()):
+        lock = file(kept, ".lock")
+        kept.clear()
+        assert lock.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")
+def test_clear_where_others_can_write(kept: PlanCache) -> None:
+    assert kept.folder is not None
+    kept.folder.chmod(0o777)
+    cleared = kept.clear()
+    assert cleared.removed == 0
+    assert "others may write" in cleared.obstacles[0]
+    kept.folder.chmod(0o700)
+    assert kept.get(KEY) == Found(plan=PLAN)
+
+
+def test_clear_counts_what_is_gone(kept: PlanCache) -> None:
+    """A folder of that name cannot be removed as a file."""
+    path = file(kept, ".plan")
+    path.unlink()
+    path.mkdir()
+    cleared = kept.clear()
+    assert cleared.removed == 0
+    assert str(path) in cleared.obstacles[0]
 
 
 def test_drop(kept: PlanCache) -> None:
     kept.drop(KEY)
-    assert kept.get(KEY) == (None, None)
+    assert kept.get(KEY) == Found()
     kept.drop(KEY)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -12,16 +12,18 @@ from threading import Event
 
 from vidsr import models
 from vidsr.backends import Watch
-from vidsr.backends.trt.plans import PlanCache
-from vidsr.errors import UsageError
+from vidsr.backends.trt.plans import Cleared, PlanCache, printable, remove
+from vidsr.errors import Cancelled, MemoryBudgetError, UsageError
 from vidsr.job import Settings
-from vidsr.job.engine import cache_folder, plan_engine
+from vidsr.job.engine import cache_folder, idle_note, plan_engine
 from vidsr.media.pixel import layout_of, native
 from vidsr.pipeline import aside
 
 __all__ = ["Built", "Kept", "build", "clear", "kept"]
 
 _MIN_SIDE = 16
+_GRAPHS = re.compile(r"\d+\.(blob|cl_cache)")
+"""What OpenVINO calls its files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,9 @@ def build(
     largest: one that serves all sizes from `size` to this, which only TensorRT can. settings: `model`, `backend`,
     `device`, `precision` and `slots` count. Raises UsageError, BackendError, Cancelled.
     """
+    stop = stop or Event()
+    if largest == size:
+        largest = None
     if not native(pix_fmt):
         raise UsageError(f"--pix-fmt {pix_fmt}: choose a planar format such as yuv420p, yuv444p10le, gray, gbrp")
     model = models.load(settings.model)
@@ -76,13 +81,22 @@ def build(
     plan = plan_engine(settings, model, source, target, sizes=(size, largest) if largest else None)
     if largest and plan.backend.name != "tensorrt":
         raise UsageError(f"--size: only tensorrt compiles for a range, and this is {plan.backend.name}: give one size")
+    if largest and plan.tile is not None:
+        raise MemoryBudgetError(
+            f"--size: frames of {width}x{height} do not fit the memory of {plan.options.device} whole, and a range "
+            "serves whole frames only: give a smaller largest size, or one size"
+        )
+    if idle := idle_note(settings, plan):
+        on_warning(idle)
     begin = time.perf_counter()
-    aside(plan.prepare, Watch(progress=on_progress, warn=on_warning, stop=stop or Event()))
+    aside(plan.prepare, Watch(progress=on_progress, warn=on_warning, stop=stop))
+    _go_on(stop)
     engine = plan.open()
     seconds = time.perf_counter() - begin
     try:
         slots = engine.slots(plan.options.slots)
         for _ in range(2):
+            _go_on(stop)
             begin = time.perf_counter()
             engine.submit(slots[0])
             engine.wait(slots[0])
@@ -96,6 +110,11 @@ def build(
         engine.close()
 
 
+def _go_on(stop: Event) -> None:
+    if stop.is_set():
+        raise Cancelled("stopped before the compiled model was tried; what was compiled is kept")
+
+
 def kept() -> Iterator[Kept]:
     """What lies in the cache, TensorRT's plans first."""
     folder = cache_folder()
@@ -107,17 +126,19 @@ def kept() -> Iterator[Kept]:
             sizes = [f"{width}x{height}" for height, width in dict.fromkeys((key.smallest, key.largest))]
             what = f"{key.model} {' to '.join(sizes)} {key.precision}"
             made_for = f"TensorRT {key.tensorrt}, {key.device}, driver {key.driver}"
+        what, made_for = printable(what), printable(made_for)
         yield Kept(path=entry.path, bytes=entry.bytes, what=what, made_for=made_for, built=entry.built)
     for path in sorted((folder / "openvino").glob("*.blob")):
+        if not _GRAPHS.fullmatch(path.name):
+            continue
         with suppress(OSError):
             status = path.stat()
-            yield Kept(path=path, bytes=status.st_size, what="graph", made_for="OpenVINO", built=status.st_mtime)
+            yield Kept(
+                path=path, bytes=status.st_size, what="compiled graph", made_for="OpenVINO", built=status.st_mtime
+            )
 
 
-def clear() -> int:
-    """Empties the cache; how many plans and graphs that were."""
+def clear() -> Cleared:
+    """Empties the cache, but for files that vidsr and OpenVINO do not make."""
     folder = cache_folder()
-    count = len(list(kept()))
-    PlanCache(folder / "tensorrt").clear()
-    shutil.rmtree(folder / "openvino", ignore_errors=True)
-    return count
+    return PlanCache(folder / "tensorrt").clear() + remove(folder / "openvino", _GRAPHS, counted=".blob")

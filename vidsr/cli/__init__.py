@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from traceback import walk_tb
 from typing import Any, NoReturn
 
 import click
@@ -34,23 +35,39 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        _fail(f"{error.format_message()} (see `vidsr --help`)", 2, given)
+        context = getattr(error, "ctx", None)
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # a group without its command
+            click.echo(error.format_message(), err=True)
+            sys.exit(2)
+        _fail(f"{error.format_message()} (see `{context.command_path if context else 'vidsr'} --help`)", 2, given)
     except click.Abort:
         _fail("interrupted", 130, given)
     except KeyboardInterrupt:
         _fail("interrupted", 130, given)
     except BrokenPipeError:
-        # Whoever read the output is gone, which is their choice; keep Python from complaining while it exits.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
+        _forget_output()  # whoever read it is gone, which is their choice
         sys.exit(1)
     except VidsrError as error:
         if debug:
             raise
         _fail(str(error), error.exit_code, given)
     except Exception as error:
+        if isinstance(error, OSError) and _in_echo(error):
+            _forget_output()
+            _fail(f"standard output cannot be written ({error.strerror or error})", 1, given)
         if debug:
             raise
         _fail(f"internal error: {type(error).__name__}: {error} (run again with --debug and report it)", 70, given)
+
+
+def _in_echo(error: OSError) -> bool:
+    """Whether standard output refused what was said: nothing in the error itself tells."""
+    return any(frame.f_code is click.echo.__code__ for frame, _ in walk_tb(error.__traceback__))
+
+
+def _forget_output() -> None:
+    """Keeps Python from complaining about what is left of it while it exits."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
 
 
 def _fail(message: str, code: int, given: list[str]) -> NoReturn:

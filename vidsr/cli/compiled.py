@@ -23,14 +23,11 @@ class _Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int] | None]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[tuple[int, int], tuple[int, int] | None]:
-        match = re.fullmatch(r"(\d+)x(\d+)(?:\.\.(\d+)x(\d+))?", str(value).strip())
+        match = re.fullmatch(r"(\d{1,6})x(\d{1,6})(?:\.\.(\d{1,6})x(\d{1,6}))?", str(value).strip())
         if match is None:
             self.fail(f"{value!r}: write 1920x1080, or 640x360..1920x1080 for every size between", param, ctx)
-        width, height, last_width, last_height = (int(part) if part else None for part in match.groups())
-        assert width
-        assert height
-        largest = (last_height, last_width) if last_height is not None and last_width is not None else None
-        return (height, width), largest
+        width, height, last_width, last_height = (int(part or 0) for part in match.groups())
+        return (height, width), (last_height, last_width) if match[3] else None
 
 
 @click.command("build")
@@ -102,7 +99,8 @@ def cache() -> None:
 @cache.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_kept(as_json: bool) -> None:
-    """Lists them: what, for which library and card, how large, how old."""
+    """Lists them with their size and age: TensorRT's plans with model, sizes and card; of OpenVINO's compiled graphs
+    no more is known."""
     from vidsr.compiled import kept
     from vidsr.progress import human_bytes
 
@@ -110,20 +108,31 @@ def list_kept(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(entry) for entry in entries], default=str))
         return
-    for entry in entries:
-        day = time.strftime("%Y-%m-%d", time.localtime(entry.built)) if entry.built else "unknown"
-        click.echo(f"{entry.what}  {entry.made_for}  {human_bytes(entry.bytes)}  {day}  {entry.path.name}")
     if not entries:
         click.echo("nothing is kept yet")
+        return
+    lines = [("what", "made for", "size", "compiled", "file")]
+    for entry in entries:
+        day = time.strftime("%Y-%m-%d", time.localtime(entry.built)) if entry.built else "unknown"
+        lines.append((entry.what, entry.made_for, human_bytes(entry.bytes), day, entry.path.name))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 @cache.command("clear")
 def clear_kept() -> None:
     """Removes them; the next runs compile again."""
     from vidsr.compiled import clear
+    from vidsr.errors import OutputError
 
-    count = clear()
-    click.echo("nothing was kept" if not count else f"removed {count} compiled model{'s' if count > 1 else ''}")
+    cleared = clear()
+    count, obstacles = cleared.removed, cleared.obstacles
+    if count or not obstacles:
+        click.echo(f"removed {count} compiled model{'s' if count > 1 else ''}" if count else "nothing was kept")
+    if obstacles:
+        more = f" (and {len(obstacles) - 1} more)" if len(obstacles) > 1 else ""
+        raise OutputError(f"could not remove everything: {obstacles[0]}{more}")
 
 
 @cache.command("path")

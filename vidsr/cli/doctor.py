@@ -29,7 +29,7 @@ def doctor(as_json: bool, no_smoke: bool, debug: bool) -> int:
     Every usable backend runs the default model on one small picture, which is compared with a reference. What it
     prints belongs into a report of a fault. It sends nothing anywhere.
 
-    Exits with 0 if a backend works and gives what it should, else with 1.
+    Exits with 0 if the backend that vidsr takes by itself works and gives what it should, else with 1.
     """
     from vidsr.doctor import examine
 
@@ -71,7 +71,11 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _video(found["video"])
     yield from _nvidia(found["nvidia"])
     yield ""
+    missing = set()
     for check in report.backends:
+        if check.state == "missing" and (check.backend, check.reason) in missing:
+            continue  # on each of its devices for the same reason
+        missing.add((check.backend, check.reason))
         yield from _row(check.state, without_home(_told(check)), _COLOURS[check.state])
     chosen = found["auto"]
     takes = (
@@ -86,11 +90,16 @@ def _lines(report: Report) -> Iterator[str]:
         if entry["command"]:
             yield f"      {entry['command']}"
     yield ""
-    good = any(check.state == "works" for check in report.backends)
-    verdict = (
-        "vidsr works here" if good else "looks usable; nothing was run" if report.ok else "vidsr does not work here"
-    )
-    yield click.style(f"{verdict} ({report.seconds:.0f} s)", fg="green" if report.ok else "red")
+    yield click.style(f"{_verdict(report)} ({report.seconds:.0f} s)", fg="green" if report.ok else "red")
+
+
+def _verdict(report: Report) -> str:
+    states = {check.state for check in report.backends}
+    if report.ok:
+        return "vidsr works here" if "works" in states else "looks usable; nothing was run"
+    if states & {"works", "unchecked"} and report.auto["backend"] is not None:
+        return f"vidsr does not work here without --backend: it takes {report.auto['backend']}"
+    return "vidsr does not work here"
 
 
 def _machine(found: dict[str, Any]) -> Iterator[str]:
