@@ -12,7 +12,8 @@ from threading import Event, Thread
 
 import pytest
 
-from vidsr.backends.trt.plans import Cleared, Found, PlanCache, PlanKey
+from vidsr.backends.trt.key import PlanKey
+from vidsr.backends.trt.plans import Cleared, Found, PlanCache
 from vidsr.errors import Cancelled
 
 KEY = PlanKey(

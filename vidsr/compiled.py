@@ -12,7 +12,8 @@ from threading import Event
 
 from vidsr import models
 from vidsr.backends import Watch
-from vidsr.backends.trt.plans import Cleared, PlanCache, printable, remove
+from vidsr.backends.trt.key import printable
+from vidsr.backends.trt.plans import Cleared, PlanCache, remove
 from vidsr.errors import Cancelled, MemoryBudgetError, UsageError
 from vidsr.job import Settings
 from vidsr.job.engine import cache_folder, idle_note, plan_engine

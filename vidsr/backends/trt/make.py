@@ -15,7 +15,8 @@ from vidsr.backends.base import EngineOptions, Watch
 from vidsr.backends.cuda.device import Device
 from vidsr.backends.cuda.slots import border_tensors
 from vidsr.backends.trt.build import BuildSpec, Profile, build
-from vidsr.backends.trt.plans import Found, PlanCache, PlanKey, Size
+from vidsr.backends.trt.key import PlanKey, Size
+from vidsr.backends.trt.plans import Found, PlanCache
 from vidsr.backends.trt.run import PlanError, TensorRtProgram
 from vidsr.errors import BackendError, DeviceLostError, DeviceMemoryError
 from vidsr.frame import FrameLayout

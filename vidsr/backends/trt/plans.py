@@ -13,20 +13,19 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 from filelock import FileLock, Timeout
 
+from vidsr.backends.trt.key import PlanKey
 from vidsr.durable import write_whole
 from vidsr.errors import Cancelled
-from vidsr.graph import Planes
 
-__all__ = ["Cleared", "Entry", "Found", "PlanCache", "PlanKey", "Size", "printable", "remove"]
+__all__ = ["Cleared", "Entry", "Found", "PlanCache", "remove"]
 
 _TIMING_MAGIC = b"vidsr timing cache 1\n"
 _POLL_SECONDS = 0.2
@@ -36,82 +35,6 @@ _FILES = re.compile(r"([\w.-]+-\d+x\d+(-\d+x\d+)?-\w+-[0-9a-f]{16}\.(plan|json)|
 without its file one that is held would keep nobody out."""
 _LATEST_SECONDS = 2.0**34
 """A time or duration beyond was never written here."""
-
-Size = tuple[int, int]
-"""(height, width) of the engine's input."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanKey:
-    """Everything a plan depends on.
-
-    graph: SHA-256 of the ONNX given to TensorRT, which holds model, layouts and precision; `model`, `model_sha256`,
-    `layout` and `precision` say so for people. smallest, usual, largest: (height, width) of the profile, all the same
-    for a fixed shape. driver, memory_bytes: TensorRT chooses kernels by them. builder: version of the code that builds.
-    """
-
-    model: str
-    model_sha256: str
-    graph: str
-    layout: str
-    precision: str
-    planes: Planes
-    smallest: Size
-    usual: Size
-    largest: Size
-    tensorrt: str
-    device: str
-    capability: str
-    multiprocessors: int
-    memory_bytes: int
-    driver: str
-    platform: str
-    builder: int
-    level: int
-    workspace_bytes: int
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-
-    @property
-    def stem(self) -> str:
-        """Of the file names: for people first, then unique."""
-        sizes = [f"{width}x{height}" for height, width in dict.fromkeys((self.smallest, self.largest))]
-        name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in self.model)
-        return f"{name}-{'-'.join(sizes)}-{self.precision}-{self.digest[:16]}"
-
-    @property
-    def machine(self) -> str:
-        """Of the timing cache, which is TensorRT's for one card and version."""
-        names = ("tensorrt", "device", "capability", "multiprocessors", "memory_bytes", "driver", "workspace_bytes")
-        values = json.dumps([getattr(self, name) for name in names])
-        return hashlib.sha256(values.encode()).hexdigest()[:16]
-
-    def covers(self, height: int, width: int) -> bool:
-        """Whether frames of that size are within the profile."""
-        return self.smallest[0] <= height <= self.largest[0] and self.smallest[1] <= width <= self.largest[1]
-
-    def differences(self, other: PlanKey) -> str:
-        """What is another in `other`, in words."""
-        names = [field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
-        return printable(", ".join(f"{name} was {getattr(other, name)}, is {getattr(self, name)}" for name in names))
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any]) -> PlanKey:
-        """Of what `asdict` gave to JSON. Raises TypeError, KeyError or ValueError for anything else."""
-        read: dict[str, Any] = {}
-        for field in fields(cls):
-            value: Any = values[field.name]
-            if field.type == "Size":
-                height, width = value
-                fits, value = type(height) is type(width) is int, (height, width)
-            else:
-                fits = isinstance(value, int if field.type == "int" else str)
-            if not fits:
-                raise ValueError(f"{field.name} cannot be {value!r}")
-            read[field.name] = value
-        return cls(**read)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,11 +191,6 @@ class PlanCache:
     @staticmethod
     def _paths(folder: Path, key: PlanKey) -> tuple[Path, Path]:
         return folder / f"{key.stem}.plan", folder / f"{key.stem}.json"
-
-
-def printable(text: str) -> str:
-    """For a terminal: what a file says may hold anything."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def remove(folder: Path, names: re.Pattern[str], *, counted: str) -> Cleared:
