@@ -24,7 +24,6 @@ KEY = PlanKey(
     precision="fp16",
     planes="bytes",
     smallest=(360, 640),
-    usual=(360, 640),
     largest=(360, 640),
     tensorrt="10.16.1.11",
     device="NVIDIA GeForce RTX 4090",

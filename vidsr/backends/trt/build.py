@@ -13,8 +13,8 @@ from vidsr.errors import BackendError, Cancelled
 
 __all__ = ["BuildSpec", "Profile", "build"]
 
-Profile = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
-"""(smallest, usual, largest) shape of every input with free dimensions, by name."""
+Profile = dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+"""(smallest, largest) shape of every input with free dimensions, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +81,8 @@ def _configure(config: trt.IBuilderConfig, spec: BuildSpec, on_progress: Callabl
 def _add_profile(builder: trt.Builder, config: trt.IBuilderConfig, shapes: Profile) -> None:
     try:
         profile = builder.create_optimization_profile()
-        for name, (smallest, usual, largest) in shapes.items():
-            profile.set_shape(name, smallest, usual, largest)
+        for name, (smallest, largest) in shapes.items():
+            profile.set_shape(name, smallest, largest, largest)  # made fastest for the largest
         if config.add_optimization_profile(profile) < 0:
             raise BackendError(f"TensorRT does not take these sizes: {log().reason()}")
     finally:

@@ -21,8 +21,8 @@ class PlanKey:
     """Everything a plan depends on.
 
     graph: SHA-256 of the ONNX given to TensorRT, which holds model, layouts and precision; `model`, `model_sha256`,
-    `layout` and `precision` say so for people. smallest, usual, largest: (height, width) of the profile, all the same
-    for a fixed shape. driver, memory_bytes: TensorRT chooses kernels by them. builder: version of the code that builds.
+    `layout` and `precision` say so for people. smallest, largest: (height, width) of the profile, the same for
+    a fixed shape. driver, memory_bytes: TensorRT chooses kernels by them. builder: version of the code that builds.
     """
 
     model: str
@@ -32,7 +32,6 @@ class PlanKey:
     precision: str
     planes: Planes
     smallest: Size
-    usual: Size
     largest: Size
     tensorrt: str
     device: str

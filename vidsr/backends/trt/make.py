@@ -71,7 +71,6 @@ class _Request:
             precision=self.precision,
             planes=self.planes,
             smallest=smallest,
-            usual=largest,
             largest=largest,
             tensorrt=trt.__version__,
             device=device.name,
@@ -92,7 +91,7 @@ class _Request:
             {tensor.name: tensor.shape for tensor in plane_tensors("in", _sized(self.source, size), self.planes)}
             for size in self.sizes
         )
-        return {name: (smallest[name], largest[name], largest[name]) for name in smallest}
+        return {name: (smallest[name], largest[name]) for name in smallest}
 
     def recipe(self, plan: bytes) -> Recipe:
         """Tries the plan first. Raises PlanError."""
