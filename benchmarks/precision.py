@@ -29,11 +29,11 @@ from typing import Any
 import av
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from tests.rounding import LARGEST, rounded
 from vidsr import models
+from vidsr.backends.onnxruntime_engine import load_library
 from vidsr.checkpoint import import_checkpoint
 from vidsr.color import BT709, ColorTags, conversion
 from vidsr.frame import FrameLayout
@@ -50,6 +50,7 @@ EDGE = 50
 
 
 def runner(model: onnx.ModelProto) -> Run:
+    onnxruntime = load_library()
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from vidsr.color import HdrMetadata
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports ONNX Runtime
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Clips, weights and test sets that lie beside the checkout of developers and CI, never in it."""

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import vidsr
 from tests.test_cli import run
 from vidsr import backends
 from vidsr.doctor import Check, Report, examine, machine
-from vidsr.doctor.child import Child
+from vidsr.doctor.child import Child, Heard, listen
 from vidsr.doctor.report import State, advice, auto, without_home
 
 FAKE = '''
@@ -47,6 +48,7 @@ FAKES = {
     "lying": {"wait": "slot.output[0][:] = 255 - slot.output[0]"},
     "spotted": {"wait": "slot.output[0][5, 5] ^= 16"},
     "refusing": {"open": "raise real.BackendError('refusing cannot do this')"},
+    "raising": {"lack": "raise RuntimeError('no such symbol')"},
     "faulty": {"open": "raise KeyError('a bug')"},
 }
 
@@ -120,7 +122,11 @@ def test_auto_and_advice(report: Report) -> None:
     first, *rest = report.advice
     assert "dying, which does not work here" in first["problem"]
     assert first["command"] in ("vidsr IN OUT --backend good", "vidsr IN OUT --backend chatty")
-    assert "pip install absent" in [entry["command"] for entry in rest]
+    problems = {entry["problem"] for entry in rest}
+    for name in ("dying", "collapsing", "faulty", "lying"):
+        assert any(problem.startswith(f"{name} does not work here: ") for problem in problems)
+    assert "pip install absent" not in [entry["command"] for entry in rest]  # others work
+    assert not report.ok
 
 
 KEYS = {
@@ -166,7 +172,7 @@ def test_for_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert any(line.startswith("works       good on CPUExecutionProvider, fp32, at most") for line in lines)
     assert any(line.startswith("wrong       lying on CPUExecutionProvider, fp32: is off by up to") for line in lines)
     assert "auto takes  good, CPUExecutionProvider, fp32" in lines
-    assert "      pip install absent" in lines
+    assert "      pip install absent" not in lines
     assert lines[-1].startswith("vidsr works here")
 
 
@@ -174,11 +180,70 @@ def test_no_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     pytest.importorskip("onnxruntime", reason="the fakes are made of it")
     write_fakes(tmp_path, monkeypatch, "absent", "lying")
     assert run("doctor") == 1
-    assert capsys.readouterr().out.splitlines()[-1].startswith("vidsr does not work here")
+    lines = capsys.readouterr().out.splitlines()
+    assert "      pip install absent" in lines
+    assert lines[-1].startswith("vidsr does not work here")
     assert run("doctor", "--no-smoke") == 0  # what lies looks well
     lines = capsys.readouterr().out.splitlines()
     assert "unchecked   lying on CPUExecutionProvider, fp32" in lines
     assert lines[-1].startswith("looks usable; nothing was run")
+
+
+@pytest.mark.parametrize("options", [[], ["--no-smoke"]])
+def test_what_auto_takes_must_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="the fakes are made of it")
+    write_fakes(tmp_path, monkeypatch, "raising", "good")
+    assert run("doctor", *options) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("vidsr does not work here without --backend: it takes raising")
+    assert "      vidsr IN OUT --backend good" in lines
+    assert any(line.startswith("  raising does not work here: RuntimeError: no such symbol") for line in lines)
+
+
+def test_what_is_missing_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_fakes(tmp_path, monkeypatch, "absent")
+    monkeypatch.setattr(backends, "PREFERENCE", (("absent", "cuda"), ("absent", "auto")))
+    assert run("doctor") == 1
+    assert capsys.readouterr().out.count("absent is not installed") == 2  # and once more as advice
+
+
+INTERRUPTED = """
+import os, signal, subprocess, sys
+from vidsr.cli import doctor, main
+
+def interrupt(waiting, name):
+    if name == sys.argv[1]:
+        signal.raise_signal(signal.SIGINT)
+
+class Process(subprocess.Popen):
+    def __init__(self, command, *rest, **settings):
+        super().__init__(command, *rest, **settings)
+        if f"starting {command[-1]}" == sys.argv[1]:
+            signal.raise_signal(signal.SIGINT)
+
+doctor._Waiting.__call__ = interrupt
+subprocess.Popen = Process
+try:
+    main(["doctor"])
+finally:
+    try:
+        print("left:", os.waitpid(-1, os.WNOHANG))
+    except ChildProcessError:
+        print("nothing left")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="waits for any child, which only POSIX can")
+@pytest.mark.parametrize("moment", ["installation", "starting installation", "starting nvidia", "video", "openvino"])
+def test_an_interrupt_ends_it(moment: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, moment], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr.strip(), ended.stdout) == (130, "vidsr: interrupted", "nothing left\n")
 
 
 def test_when_vidsr_itself_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,8 +260,8 @@ def test_a_hang_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "fake_hanging.py").write_text("import threading\nthreading.Event().wait()\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     child = Child("backend", "fake_hanging", "auto", "no", "", patience_seconds=2)
-    child.start()
-    child.listen()
+    listen([child], SimpleQueue())
+    assert not child.runs
     assert child.kind == "hung"
     assert (child.fault or "").startswith("hung (silent for 2 s)")
 
@@ -205,10 +270,15 @@ def test_a_child_that_is_not_needed_any_more_is_ended(tmp_path: Path, monkeypatc
     (tmp_path / "fake_hanging.py").write_text("import threading\nthreading.Event().wait()\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     child = Child("backend", "fake_hanging", "auto", "no", "")
-    child.start()
-    assert child.listen(until="doing")["doing"] == "loading vidsr"
+    heard: Heard = SimpleQueue()
+    listen([child], heard, until="doing")
+    assert child.found["doing"] == "loading vidsr"
+    assert child.runs
     child.close()
     child.close()
+    assert not child.runs
+    child.hear(b'{"error": "too late"}')
+    assert "error" not in child.found
     assert child.fault is None
 
 
@@ -256,6 +326,20 @@ def test_tensorrt_is_advised_to_who_has_a_card() -> None:
     assert [entry["command"] for entry in advice([lacks], chosen, {"cards": [{}]}, {})] == ["pip install tensorrt"]
     (given,) = advice([lacks], chosen, {"cards": [], "present": True, "reason": "no driver"}, {})
     assert given["problem"] == "an NVIDIA card cannot be used: no driver"
+
+
+def test_advice_for_what_is_broken() -> None:
+    """What does not load is to be installed again, also where something else works; what is not there is left alone."""
+    again = "pip install --force-reinstall onnxruntime"
+    broken = Check(backend="onnxruntime", asked="auto", state="missing", reason="x", command=again, version="1.31")
+    absent = Check(backend="torch", asked="auto", state="missing", reason="not there", command="pip install torch")
+    failed = Check(backend="torch", asked="auto", state="failed", reason="a bug")
+    works = Check(backend="openvino", asked="auto", state="works", precision="fp32")
+    chosen = {"backend": "openvino", "state": "works"}
+    assert [entry["command"] for entry in advice([works, broken, absent], chosen, {}, {})] == [again]
+    assert advice([works, failed], chosen, {}, {}) == [{"problem": "torch does not work here: a bug", "command": None}]
+    alone = advice([broken, absent], {"backend": None, "state": "missing"}, {}, {})
+    assert [entry["command"] for entry in alone] == [again, "pip install torch"]
 
 
 CPUINFO = """processor : 0

@@ -7,12 +7,12 @@ import platform
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import vidsr
 from vidsr.doctor import machine
-from vidsr.doctor.child import Child
+from vidsr.doctor.child import Child, Heard, listen
 from vidsr.doctor.report import Check, Report, State, advice, auto
 
 __all__ = ["examine"]
@@ -25,7 +25,7 @@ _LIMIT_OF_LOW_PRECISION = 40
 
 
 def examine(*, smoke: bool = True, observer: Callable[[str], None] = lambda text: None) -> Report:
-    """smoke: run every usable backend once. observer: told what is being looked at; called from several threads."""
+    """smoke: run every usable backend once. observer: told what is being looked at."""
     begin = time.perf_counter()
     processor = machine.processor()  # before there is a load of ours
     modules: Mapping[str, str] = {}
@@ -53,7 +53,7 @@ def examine(*, smoke: bool = True, observer: Callable[[str], None] = lambda text
         python=platform.python_version(),
         platform=platform.platform(),
         seconds=round(time.perf_counter() - begin, 1),
-        ok=any(check.state == ("works" if smoke else "unchecked") for check in checks),
+        ok=chosen["state"] == ("works" if smoke else "unchecked"),
         processor=processor,
         environment=machine.environment(),
         installation=_without(found["installation"]),
@@ -66,35 +66,24 @@ def examine(*, smoke: bool = True, observer: Callable[[str], None] = lambda text
 
 
 def _listen(topics: Sequence[Child], runs: Mapping[tuple[str, str], Child], observer: Callable[[str], None]) -> None:
-    """Everything looks and runs side by side; then, one after the other, each backend takes its rate.
+    """Looks at everything, a few things side by side; then, one after the other, each backend takes its rate.
 
     topics: the installation first, which knows the cache of compiled models.
     """
-
-    def look(child: Child) -> Child:
-        observer(child.name)
-        child.start()
-        child.listen(until="planes")
-        return child
-
-    def run(child: Child, installation: Future[Child]) -> Child:
-        cache = installation.result().found.get("cache", {})
-        child.arguments += (cache["folder"] if cache.get("writable") else "",)
-        return look(child)
-
-    children = [*topics, *runs.values()]
+    heard: Heard = SimpleQueue()
+    early, late = topics[:_AT_A_TIME], topics[_AT_A_TIME:]
     try:
-        with ThreadPoolExecutor(_AT_A_TIME) as pool:
-            installation = pool.submit(look, topics[0])
-            others = [pool.submit(look, child) for child in topics[1:]]
-            made = [pool.submit(run, child, installation) for child in runs.values()]
-        for future in (*others, *made):
-            future.result()
+        listen(early, heard, at_a_time=_AT_A_TIME, observer=observer)
+        cache = topics[0].found.get("cache", {})
         for child in runs.values():
-            child.go_on()
-            child.listen()
+            child.arguments += (cache["folder"] if cache.get("writable") else "",)
+        listen([*late, *runs.values()], heard, until="planes", at_a_time=_AT_A_TIME, observer=observer)
+        for child in runs.values():
+            if child.runs:
+                child.go_on()
+                listen([child], heard)
     finally:
-        for child in children:
+        for child in (*topics, *runs.values()):
             child.close()
 
 
@@ -114,13 +103,12 @@ def _check(backend: str, asked: str, child: Child, exact: Child | None) -> Check
         if state == "works" and (difference > limit or mean > _MEAN_LIMIT):
             state = "wrong"
             reason = f"is off by up to {difference} code values, {mean:.2f} on the average"
-    command = re.search(r"pip install [^();,]+", reason or "")
     return Check(
         backend=backend,
         asked=asked,
         state=state,
         reason=reason,
-        command=command[0].strip() if command else None,
+        command=_command(backend, child, reason),
         version=found.get("version"),
         devices=found.get("devices", ()),
         device=found.get("device"),
@@ -131,6 +119,15 @@ def _check(backend: str, asked: str, child: Child, exact: Child | None) -> Check
         rate=round(found["rate"], 1) if "rate" in found else None,
         frame=tuple(found["frame"]) if "frame" in found else None,
     )
+
+
+def _command(backend: str, child: Child, reason: str | None) -> str | None:
+    """What to type: as the reason says, or to install again what is there and cannot even be loaded."""
+    said = re.search(r"pip install [^();,]+", reason or "")
+    if said:
+        return said[0].strip()
+    unloadable = child.kind is not None and "devices" not in child.found and not child.found.get("deliberate")
+    return f"pip install --force-reinstall {backend}" if unloadable and child.found.get("version") else None
 
 
 def _verdict(child: Child, exact: Child | None) -> tuple[State, str | None]:

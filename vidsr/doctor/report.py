@@ -12,6 +12,7 @@ __all__ = ["Check", "Report", "State", "advice", "auto", "without_home"]
 
 _FOR_CARDS = {"tensorrt"}
 """Backends that are of no use without an NVIDIA card that works."""
+_BROKEN = ("wrong", "failed", "crashed", "hung")
 
 State = Literal["works", "wrong", "unchecked", "missing", "refused", "failed", "crashed", "hung"]
 """works: its result is right. wrong: it is not. unchecked: usable, but not run or not compared. missing: cannot be used
@@ -48,8 +49,8 @@ class Check:
 class Report:
     """All of it. As JSON (`fields`) the keys are these, and stay; what could not be found out is null.
 
-    vidsr, python, platform: versions. seconds: how long it took. ok: whether a backend works and gives what it should;
-        without a smoke run, whether one is usable.
+    vidsr, python, platform: versions. seconds: how long it took. ok: whether the backend that `auto` takes works and
+        gives what it should; without a smoke run, whether it is usable.
     processor: name, architecture, cores (this process may use), cores_present, cores_allowed (by a control group's
         quota), load (processes that want to run, of the last minute), features (name -> whether the processor has it).
     environment: variables that change what libraries do, where set.
@@ -120,7 +121,7 @@ def advice(
     """What to do, most pressing first: problem and command."""
     given = []
     working = [check for check in checks if check.state in ("works", "unchecked")]
-    if chosen["state"] in ("wrong", "failed", "crashed", "hung", "refused"):
+    if chosen["state"] in (*_BROKEN, "refused"):
         other = next((check for check in working if check.backend != chosen["backend"]), None)
         command = f"vidsr IN OUT --backend {other.backend}" if other else None
         given.append({"problem": f"auto takes {chosen['backend']}, which does not work here", "command": command})
@@ -139,9 +140,20 @@ def advice(
             }
         )
     for check in checks:
-        if check.backend in _FOR_CARDS and not nvidia.get("cards"):
-            continue
-        entry = {"problem": f"for {check.backend}: {check.reason}", "command": check.command}
-        if check.command and not any(check.command == earlier["command"] for earlier in given):
+        entry = _repair(check, bool(working), bool(nvidia.get("cards")))
+        if entry is not None and not any(
+            entry["problem"] == earlier["problem"] or (entry["command"] and entry["command"] == earlier["command"])
+            for earlier in given
+        ):
             given.append(entry)
     return given
+
+
+def _repair(check: Check, working: bool, card: bool) -> dict[str, Any] | None:
+    """What to do about one backend. Whoever has one that works needs no other, unless it is for the card."""
+    if check.state in _BROKEN:
+        return {"problem": f"{check.backend} does not work here: {check.reason}", "command": check.command}
+    wanted = card if check.backend in _FOR_CARDS else not working or check.version is not None
+    if check.command is None or not wanted:
+        return None
+    return {"problem": f"for {check.backend}: {check.reason}", "command": check.command}

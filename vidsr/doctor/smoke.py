@@ -95,7 +95,8 @@ def _run(say: _Say, library: Any, options: Any) -> None:
         engine.wait(slots[0])
         say({"planes": _text(slots[0].output), "frame": (_HEIGHT, _WIDTH)})
         # Others are being looked at meanwhile: the rate is taken when it is quiet.
-        sys.stdin.readline()
+        if not sys.stdin.readline():
+            return  # whoever asked is gone
         say({"doing": "measuring its rate"})
         say({"rate": _rate(engine, slots), "doing": "closing the engine"})
 
@@ -163,7 +164,9 @@ def _openvino_devices() -> list[dict[str, Any]]:
 
 
 def _onnxruntime_devices() -> list[dict[str, Any]]:
-    return [{"name": name} for name in import_module("onnxruntime").get_available_providers()]
+    from vidsr.backends.onnxruntime_engine import load_library
+
+    return [{"name": name} for name in load_library().get_available_providers()]
 
 
 def _torch_devices() -> list[dict[str, Any]]:
