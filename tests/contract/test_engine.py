@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from tests.conftest import nearest_model
 from vidsr import backends, models
-from vidsr.backends import Backend, Engine, EngineOptions, Slot, Watch
+from vidsr.backends import Backend, Engine, EngineOptions, Slot
+from vidsr.backends.base import PlainBackend
 from vidsr.backends.tiled import TiledEngine, tile_size
 from vidsr.color import BT601, BT709, RGB, ColorTags, conversion
 from vidsr.errors import BackendError, MemoryBudgetError
@@ -299,7 +300,7 @@ def test_frame_that_the_model_cannot_take(backend: Backend, tmp_path: Path) -> N
 # Tiles
 
 
-class Repeater:
+class Repeater(PlainBackend):
     """A backend and its engine, which repeats every sample, chroma as well: what is cut and pasted shows exactly."""
 
     name = description = "repeater"
@@ -309,20 +310,6 @@ class Repeater:
 
     def lack(self, device: str = "auto") -> None:
         return None
-
-    def unfit(self, model: Model) -> None:
-        return None
-
-    def machine(self, options: EngineOptions) -> str:
-        return "none"
-
-    def memory(self, options: EngineOptions) -> None:
-        return None
-
-    def prepare(
-        self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
-    ) -> None:
-        pass
 
     def settle(self, options: EngineOptions) -> EngineOptions:
         return options

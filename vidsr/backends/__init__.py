@@ -63,10 +63,7 @@ def choose(
     many_sizes: a backend that compiles minutes for each size is not taken by itself.
     """
     if name != "auto":
-        backend = load(name)
-        if unfit := backend.unfit(model):
-            raise BackendError(unfit)
-        return backend, backend.settle(options)
+        return _usable(name, "auto", options, model)
     # What cards lack or refuse, and what others do: who asks for a card wants to hear of cards.
     reasons: dict[bool, list[str]] = {True: [], False: []}
     lacks: list[str] = []

@@ -15,7 +15,7 @@ from vidsr.color import Conversion
 from vidsr.frame import FrameLayout, Plane
 from vidsr.models import Model
 
-__all__ = ["Backend", "Engine", "EngineOptions", "Precision", "Slot", "Watch"]
+__all__ = ["Backend", "Engine", "EngineOptions", "PlainBackend", "Precision", "Slot", "Watch"]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -137,3 +137,21 @@ class Backend(Protocol):
     ) -> Engine:
         """Makes an engine from settled options; may compile for seconds. prepared: what `prepare` gave for the same.
         Raises BackendError."""
+
+
+class PlainBackend:
+    """What a backend answers that runs every model in the host's memory and compiles in seconds."""
+
+    def unfit(self, model: Model) -> str | None:
+        return None
+
+    def machine(self, options: EngineOptions) -> str:
+        return options.device
+
+    def memory(self, options: EngineOptions) -> int | None:
+        return None
+
+    def prepare(
+        self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
+    ) -> object:
+        return None

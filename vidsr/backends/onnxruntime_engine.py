@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vidsr.backends.base import Engine, EngineOptions, Slot, Watch
+from vidsr.backends.base import Engine, EngineOptions, PlainBackend, Slot
 from vidsr.backends.library import trouble
 from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout
@@ -78,7 +78,7 @@ class OnnxRuntimeEngine:
         self._session = None
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(PlainBackend):
     name = "onnxruntime"
     memory_overhead = 2.8
 
@@ -87,9 +87,6 @@ class OnnxRuntimeBackend:
             return "ONNX Runtime is not installed (pip install onnxruntime)"
         # What half an installation leaves is an empty package, which can be imported.
         return trouble("ONNX Runtime", "onnxruntime", lambda: load_library().InferenceSession)
-
-    def unfit(self, model: Model) -> str | None:
-        return None
 
     def settle(self, options: EngineOptions) -> EngineOptions:
         if options.precision not in ("auto", "fp32"):
@@ -102,17 +99,6 @@ class OnnxRuntimeBackend:
             names = ", ".join(known.get(entry, entry) for entry in available)
             raise BackendError(f"--device {options.device}: this ONNX Runtime has only {names}")
         return replace(options, device=provider, precision="fp32")
-
-    def machine(self, options: EngineOptions) -> str:
-        return options.device
-
-    def memory(self, options: EngineOptions) -> int | None:
-        return None
-
-    def prepare(
-        self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
-    ) -> object:
-        return None
 
     def open(
         self,

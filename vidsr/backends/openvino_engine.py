@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from vidsr.backends.base import Engine, EngineOptions, Precision, Slot, Watch
+from vidsr.backends.base import Engine, EngineOptions, PlainBackend, Precision, Slot
 from vidsr.backends.library import trouble
 from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout
@@ -92,7 +92,7 @@ class OpenVinoEngine:
         self._compiled = None
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(PlainBackend):
     name = "openvino"
     memory_overhead = 1.1
 
@@ -100,9 +100,6 @@ class OpenVinoBackend:
         if find_spec("openvino") is None:
             return "OpenVINO is not installed (pip install openvino)"
         return trouble("OpenVINO", "openvino", _openvino)
-
-    def unfit(self, model: Model) -> str | None:
-        return None
 
     def settle(self, options: EngineOptions) -> EngineOptions:
         core = _openvino().Core()
@@ -117,17 +114,6 @@ class OpenVinoBackend:
         except RuntimeError as error:  # "CPU.7" and the like
             raise BackendError(f"--device {options.device}: OpenVINO cannot use it ({_reason(error)})") from error
         return replace(options, device=device, precision=_precision(options.precision, device, abilities))
-
-    def machine(self, options: EngineOptions) -> str:
-        return options.device
-
-    def memory(self, options: EngineOptions) -> int | None:
-        return None
-
-    def prepare(
-        self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
-    ) -> object:
-        return None
 
     def open(
         self,

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from vidsr.backends.base import Engine, EngineOptions, Precision, Watch
+from vidsr.backends.base import Engine, EngineOptions, PlainBackend, Precision, Watch
 from vidsr.backends.cuda.cards import card_device, card_numbers
 from vidsr.backends.cuda.pycuda_device import PycudaDevice, count
 from vidsr.backends.cuda.pycuda_device import lack as pycuda_lack
@@ -31,7 +31,7 @@ _LEAST_CAPABILITY = (7, 5)
 """Of a card, for TensorRT 10.8 and later (its support matrix)."""
 
 
-class TensorRtBackend:
+class TensorRtBackend(PlainBackend):
     name = "tensorrt"
     memory_overhead = 1.1
 
@@ -44,9 +44,6 @@ class TensorRtBackend:
             or _too_new()
             or trouble("TensorRT", "tensorrt", lambda: import_module("tensorrt"))
         )
-
-    def unfit(self, model: Model) -> str | None:
-        return None
 
     def settle(self, options: EngineOptions) -> EngineOptions:
         device = card_device("cuda" if options.device == "auto" else options.device, count())

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vidsr import networks
-from vidsr.backends.base import Engine, EngineOptions, Precision, Slot, Watch
+from vidsr.backends.base import Engine, EngineOptions, PlainBackend, Precision, Slot
 from vidsr.backends.cuda.cards import card_device, card_numbers
 from vidsr.backends.dealt import open_each
 from vidsr.backends.library import trouble
@@ -93,7 +93,7 @@ class TorchEngine:
         self._network = None
 
 
-class TorchBackend:
+class TorchBackend(PlainBackend):
     name = "torch"
     memory_overhead = 2.4
 
@@ -146,11 +146,6 @@ class TorchBackend:
         from vidsr.backends.cuda.torch_device import TorchDevice
 
         return min(TorchDevice(number).free_bytes() for number in card_numbers(options.device))
-
-    def prepare(
-        self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
-    ) -> object:
-        return None
 
     def open(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from typing import Protocol
 
@@ -141,8 +141,8 @@ class _Flight:
         self.staged: dict[str, NDArray[np.uint8]] = {}
         self._tensors = {tensor.name: tensor for tensor in (*given, *made)}
         self._copies: dict[str, list[tuple[Plane, Plane]]] = {"in": [], "out": []}
-        places = [dict(_places(side)) for side in (given, made)]
-        sizes = [_size(side) for side in (given, made)]
+        (places_in, size_in), (places_out, size_out) = _placed(given), _placed(made)
+        places, sizes = (places_in, places_out), (size_in, size_out)
         with ExitStack() as undo:  # closes in the reverse order of making
             self._pinned = [undo.enter_context(closing(device.pinned(size))) for size in sizes]
             self._memory = [undo.enter_context(closing(device.allocate(size))) for size in sizes]
@@ -206,13 +206,10 @@ class _Flight:
             self._stream.wait()
 
 
-def _places(tensors: Sequence[PlaneTensor]) -> Iterator[tuple[str, int]]:
-    """(name, offset) of tensors one behind the other, each where a device reads best."""
-    offset = 0
+def _placed(tensors: Sequence[PlaneTensor]) -> tuple[dict[str, int], int]:
+    """(offsets by name, size in all) of tensors one behind the other, each where a device reads best."""
+    offsets, size = {}, 0
     for tensor in tensors:
-        yield tensor.name, offset
-        offset += -(-tensor.size_bytes // _ALIGNMENT) * _ALIGNMENT
-
-
-def _size(tensors: Sequence[PlaneTensor]) -> int:
-    return sum(-(-tensor.size_bytes // _ALIGNMENT) * _ALIGNMENT for tensor in tensors)
+        offsets[tensor.name] = size
+        size += -(-tensor.size_bytes // _ALIGNMENT) * _ALIGNMENT
+    return offsets, size
