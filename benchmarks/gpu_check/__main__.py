@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from benchmarks.gpu_check.step import Failed, Skipped
+from vidsr.doctor.child import private_output
 
 STEPS: dict[int, tuple[str, str, int]] = {
     1: ("env", "card:env", 30),
@@ -156,7 +157,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 def run_here(number: int, *, few: bool) -> None:
     """Runs a step in this process and ends it."""
-    say = _private_output()
+    say = private_output()
     module, _, function = STEPS[number][1].partition(":")
     # A step may fail in any way that a driver or library can fail; that is its result.
     try:
@@ -172,18 +173,6 @@ def run_here(number: int, *, few: bool) -> None:
         say({"ok": False, "why": f"{type(error).__name__}: {text}"})
     sys.stderr.flush()
     os._exit(0)
-
-
-def _private_output() -> Callable[[dict[str, Any]], None]:
-    """Writes an object as a line to what was standard output; what libraries print there goes to standard error."""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-
-    def say(found: dict[str, Any]) -> None:
-        out.write(json.dumps(found) + "\n")
-        out.flush()
-
-    return say
 
 
 if __name__ == "__main__":

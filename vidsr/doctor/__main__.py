@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+
+from vidsr.doctor.child import private_output
 
 TOPICS = {
     "installation": "vidsr.doctor.installation",
@@ -19,7 +18,7 @@ TOPICS = {
 
 
 def main(arguments: list[str]) -> None:
-    say = _private_output()
+    say = private_output()
     topic, *rest = arguments
     module, _, function = TOPICS[topic].partition(":")
     # Whatever a broken library raises is what is looked for here.
@@ -41,18 +40,6 @@ def _deliberate(error: Exception) -> bool:
     from vidsr.errors import VidsrError
 
     return isinstance(error, VidsrError)
-
-
-def _private_output() -> Callable[[dict[str, Any]], None]:
-    """Writes an object as a line to what was standard output; what libraries print there goes to standard error."""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-
-    def say(found: dict[str, Any]) -> None:
-        out.write(json.dumps(found) + "\n")
-        out.flush()
-
-    return say
 
 
 if __name__ == "__main__":

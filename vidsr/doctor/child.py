@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread, current_thread, main_thread
 from typing import Any, Literal
 
-__all__ = ["Child", "Heard", "Kind", "listen"]
+__all__ = ["Child", "Heard", "Kind", "listen", "private_output"]
 
 Kind = Literal["failed", "crashed", "hung"]
 Heard = SimpleQueue[tuple["Child", bytes | None]]
@@ -184,3 +184,15 @@ def _interrupts_wait() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if came:
         before(signal.SIGINT, None)
+
+
+def private_output() -> Callable[[dict[str, Any]], None]:
+    """Writes an object as a line to what was standard output; what libraries print there goes to standard error."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def say(found: dict[str, Any]) -> None:
+        out.write(json.dumps(found) + "\n")
+        out.flush()
+
+    return say
