@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from vidsr.cli.compare import compare
 from vidsr.cli.compiled import build_engine, cache
 from vidsr.cli.doctor import doctor
+from vidsr.cli.evaluate import evaluate_model
 from vidsr.cli.shape import KeyValue, Time
+from vidsr.cli.train import train_model
 
 __all__ = ["COMMANDS"]
 
@@ -89,49 +90,13 @@ def import_model(
     The network is recognised by its weights; what vidsr does not know is refused by name. Pickled files are read
     weights-only and can run no code.
     """
+    from vidsr import models
     from vidsr.checkpoint import import_checkpoint
 
     path = import_checkpoint(checkpoint, name, license=license, overwrite=overwrite, metadata=dict(notes))
     click.echo(f"{path}: use it with --model {name}")
-
-
-@click.command("eval")
-@click.argument("small", metavar="LR_DIR", type=click.Path(path_type=Path))
-@click.argument("large", metavar="HR_DIR", type=click.Path(path_type=Path))
-@click.option("--model", default="span", show_default=True, metavar="NAME|FILE.onnx", help="Model to measure.")
-@click.option("--backend", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")
-@click.option("--device", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")
-@click.option(
-    "--precision", default="fp32", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    help="See `vidsr --help`.",
-)  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="As JSON: the means, and every picture under `pictures`.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def evaluate_model(
-    small: Path, large: Path, model: str, backend: str, device: str, precision: Any, as_json: bool, debug: bool
-) -> None:
-    """Measures a model on the small pictures in LR_DIR against the large ones in HR_DIR.
-
-    PSNR and SSIM on luma (BT.601), a border of `scale` pixels left out: the convention of the field's papers.
-    Bicubic interpolation is measured beside it.
-    """
-    from vidsr.api import Upscaler
-    from vidsr.evaluate import Score, evaluate
-
-    pictures: dict[str, Score] = {}
-    with Upscaler(model, backend=backend, device=device, precision=precision) as upscaler:
-        mean = evaluate(upscaler, upscaler.scale, small, large, on_picture=pictures.__setitem__)
-        scale = upscaler.scale
-    if as_json:
-        each = {name: _finite(asdict(score)) for name, score in pictures.items()}
-        click.echo(json.dumps({"model": model, "scale": scale, **_finite(asdict(mean)), "pictures": each}))
-        return
-    click.echo(f"{'':24} {'PSNR-Y':>8} {'SSIM-Y':>8}   {'bicubic PSNR-Y':>14} {'SSIM-Y':>8}")
-    for name, score in [*pictures.items(), ("mean", mean)]:
-        click.echo(
-            f"{name:24} {score.psnr_y:8.3f} {score.ssim_y:8.4f}   "
-            f"{score.bicubic_psnr_y:14.3f} {score.bicubic_ssim_y:8.4f}"
-        )
+    if models.load(str(path)).metadata["guard"] == "on":
+        click.echo(f"{name} leaves all reason on hard patterns, so its videos get the guard (see --guard)")
 
 
 @click.command("verify")
@@ -180,12 +145,7 @@ def verify_output(
     return 0 if found.ok else 3
 
 
-def _finite(fields: dict[str, float]) -> dict[str, float | None]:
-    """JSON has no infinity, which is the PSNR of equal pictures: null."""
-    return {key: value if math.isfinite(value) else None for key, value in fields.items()}
-
-
 _HELP = {"help_option_names": ["-h", "--help"]}
-COMMANDS = [verify_output, list_models, import_model, evaluate_model, doctor, build_engine, cache]
+COMMANDS = [verify_output, list_models, import_model, evaluate_model, compare, doctor, build_engine, cache, train_model]
 for _command in COMMANDS:
     _command.context_settings = _HELP

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from vidsr.errors import InputError
+from vidsr.errors import InputError, OutputError
 from vidsr.media.source import open_input
 
-__all__ = ["read_rgb"]
+__all__ = ["read_rgb", "write_png"]
 
 
 def read_rgb(path: Path) -> NDArray[Any]:
@@ -25,3 +27,20 @@ def read_rgb(path: Path) -> NDArray[Any]:
         if frame is None:
             raise InputError(f"{path}: not a readable picture")
         return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+
+
+def write_png(path: Path, image: NDArray[Any]) -> None:
+    """Writes uint8 [H, W, 3] under that name, whole or not at all. Raises OutputError."""
+    encoder: Any = av.CodecContext.create("png", "w")
+    encoder.height, encoder.width = image.shape[:2]
+    encoder.pix_fmt, encoder.time_base = "rgb24", Fraction(1, 25)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    data = b"".join(bytes(packet) for part in (frame, None) for packet in encoder.encode(part))
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidsr.errors import InputError
-from vidsr.filters import upsample_taps
+from vidsr.evaluate.metrics import WINDOW, psnr, ssim, y_of
+from vidsr.evaluate.resample import bicubic
 from vidsr.media.picture import read_rgb
 
-__all__ = ["Score", "bicubic", "evaluate", "pairs", "psnr", "ssim", "y_of"]
+__all__ = ["Score", "evaluate", "pairs"]
 
-_WINDOW = 11
 _SUFFIXES = {".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"}
 
 
@@ -28,55 +28,6 @@ class Score:
     ssim_y: float
     bicubic_psnr_y: float
     bicubic_ssim_y: float
-
-
-def y_of(rgb: NDArray[Any]) -> NDArray[np.float64]:
-    """BT.601 limited-range luma, not rounded: uint8 [H, W, 3] -> float64 [H, W] in 16..235, as MATLAB's rgb2ycbcr."""
-    weights = np.array([65.481, 128.553, 24.966]) / 255.0
-    luma: NDArray[np.float64] = 16.0 + rgb.astype(np.float64) @ weights
-    return luma
-
-
-def psnr(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """dB against a peak of 255; infinite for equal planes."""
-    error = float(np.mean((first - second) ** 2))
-    return float("inf") if error == 0 else 10.0 * float(np.log10(255.0**2 / error))
-
-
-def ssim(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Structural similarity (Wang et al., 2004): 11x11 Gaussian window, sigma 1.5, valid area; planes of 0..255."""
-    weights = np.exp(-(np.arange(-(_WINDOW // 2), _WINDOW // 2 + 1) ** 2) / (2 * 1.5**2))
-    weights /= weights.sum()
-
-    def blur(plane: NDArray[np.float64]) -> NDArray[np.float64]:
-        for axis in (0, 1):
-            windows = np.lib.stride_tricks.sliding_window_view(plane, _WINDOW, axis=axis)
-            plane = windows @ weights
-        return plane
-
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    mean1, mean2 = blur(first), blur(second)
-    var1, var2 = blur(first**2) - mean1**2, blur(second**2) - mean2**2
-    covariance = blur(first * second) - mean1 * mean2
-    quality = ((2 * mean1 * mean2 + c1) * (2 * covariance + c2)) / ((mean1**2 + mean2**2 + c1) * (var1 + var2 + c2))
-    return float(quality.mean())
-
-
-def bicubic(image: NDArray[Any], scale: int) -> NDArray[Any]:
-    """Keys cubic interpolation (a = -0.5): uint8 [H, W, 3] -> uint8 [scale*H, scale*W, 3]."""
-    taps, first = upsample_taps(scale, (scale - 1) / 2)
-    value = image.astype(np.float64)
-    for axis in (0, 1):
-        length = value.shape[axis]
-        result = np.zeros(())
-        for index in range(taps.shape[1]):
-            source = np.clip(np.arange(length) + first + index, 0, length - 1)
-            phase = taps[:, index].reshape((1, scale, 1, 1) if axis == 0 else (1, 1, scale, 1))
-            result = result + np.expand_dims(np.take(value, source, axis=axis), axis + 1) * phase
-        shape = list(value.shape)
-        shape[axis] *= scale
-        value = result.reshape(shape)
-    return np.clip(np.rint(value), 0, 255).astype(np.uint8)
 
 
 def pairs(small: Path, large: Path) -> list[tuple[Path, Path]]:
@@ -121,9 +72,9 @@ def evaluate(
                 f"{small_path} is {image.shape[1]}x{image.shape[0]}, which x{scale} does not make "
                 f"{large_path}'s {truth.shape[1]}x{truth.shape[0]}"
             )
-        if min(height, width) < _WINDOW + 2 * scale:
+        if min(height, width) < WINDOW + 2 * scale:
             raise InputError(
-                f"{large_path} is too small to measure: without its border, {_WINDOW}x{_WINDOW} must be left"
+                f"{large_path} is too small to measure: without its border, {WINDOW}x{WINDOW} must be left"
             )
         planes = [
             y_of(picture[:height, :width])[scale:-scale, scale:-scale]

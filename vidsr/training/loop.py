@@ -1,0 +1,196 @@
+"""The training loop: from a recipe and a store to weights, with nothing hidden.
+
+A step: crops of small pictures in, L1 distance of the output to the large ones (and of its change between two frames
+of a shot, where the recipe wants calm), Muon for the convolutions and Adam for their biases, a running average of the
+weights. Everything random is drawn from the recipe's seed and the step's number, so a run that was stopped goes on as
+if it had not been.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vidsr.errors import InputError
+from vidsr.evaluate import psnr, y_of
+from vidsr.networks import State
+from vidsr.networks.span import Span, SpanConfig
+from vidsr.training.machine import Machine
+from vidsr.training.muon import Muon
+from vidsr.training.recipe import Recipe
+from vidsr.training.store import Store
+
+__all__ = ["Row", "network_from", "train"]
+
+_REPORT_STEPS = 50
+_SAVE_STEPS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line of the log. loss: mean since the line before. psnr_y: of the averaged weights on the shots kept back, in
+    dB, None where it was not measured."""
+
+    step: int
+    loss: float
+    rate: float
+    steps_per_second: float
+    psnr_y: float | None
+
+
+def network_from(recipe: Recipe, start: State | None = None) -> Span:
+    """The recipe's network with random weights from the seed, or those of `start`.
+
+    The last convolution stays random where the scale is another one: a x4 model may begin from a x2 one. Raises
+    InputError where anything else does not fit.
+    """
+    torch.manual_seed(recipe.train.seed)
+    network = Span(SpanConfig(**asdict(recipe.model), base="nearest", img_range=1.0))
+    if start is not None:
+        own = network.state_dict()
+        wrong = {key for key in own if key not in start or start[key].shape != own[key].shape}
+        if left := sorted(key for key in wrong if not key.startswith("upsampler.")):
+            raise InputError(f"--init: {left[0]} is of another shape than the recipe's network, or missing")
+        network.load_state_dict({key: torch.tensor(start[key]) for key in own if key not in wrong}, strict=False)
+    return network
+
+
+def train(
+    recipe: Recipe,
+    store: Store,
+    folder: Path,
+    *,
+    machine: Machine,
+    start: State | None = None,
+    teacher: nn.Module | None = None,
+    on_row: Callable[[Row], None],
+    stopped: Callable[[], bool] = lambda: False,
+) -> Span | None:
+    """Trains until the recipe's last step and returns the network with the averaged weights.
+
+    folder: the state of the run is kept in it every few hundred steps and when `stopped` says so, which ends the call
+    with None; called again, the run goes on from there. teacher: RGB float [N, 3, h, w] -> [N, 3, s*h, s*w], whose
+    output counts with the recipe's `teach` against the true picture.
+    """
+    plan = recipe.train
+    run = _Run(recipe, network_from(recipe, start), machine)
+    run.resume(folder)
+    network, average = run.network, run.average
+    losses: list[float] = []
+    since = time.perf_counter()
+    while run.step < plan.steps:
+        if stopped():
+            run.save(folder)
+            return None
+        rate = _rate(recipe, run.step)
+        for optimizer in run.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        rng = np.random.default_rng([plan.seed, run.step])
+        small, large = (
+            machine.tensor(crops) for crops in store.batch(rng, plan.batch, plan.patch_px, frames=2 if plan.calm else 1)
+        )
+        with machine.precision():
+            made = network(small)
+        if teacher is not None:
+            with torch.no_grad(), machine.precision():
+                large = torch.lerp(large, teacher(small).float(), plan.teach)
+        loss = _loss(made.float(), large, plan.calm)
+        for optimizer in run.optimizers:
+            optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        for optimizer in run.optimizers:
+            optimizer.step()
+        run.step += 1
+        run.follow()
+        losses.append(loss.item())
+        last = run.step == plan.steps
+        if run.step % _REPORT_STEPS == 0 or last:
+            save = run.step % _SAVE_STEPS == 0 or last
+            pace = len(losses) / (time.perf_counter() - since)
+            score = _validate(average, store, machine) if save else None
+            on_row(Row(step=run.step, loss=float(np.mean(losses)), rate=rate, steps_per_second=pace, psnr_y=score))
+            if save:
+                run.save(folder)
+            losses, since = [], time.perf_counter()
+    return average
+
+
+class _Run:
+    """What a run consists of between two steps."""
+
+    def __init__(self, recipe: Recipe, network: Span, machine: Machine) -> None:
+        self._ema, self.step = recipe.train.ema, 0
+        self.network = machine.placed(network).train()
+        self.average = machine.placed(network_from(recipe)).eval().requires_grad_(False)
+        self.average.load_state_dict(network.state_dict())
+        weights = list(network.parameters())
+        rate = recipe.train.rate
+        self.optimizers: list[torch.optim.Optimizer] = [
+            Muon([weight for weight in weights if weight.dim() > 1], rate),
+            torch.optim.Adam([weight for weight in weights if weight.dim() == 1], rate, betas=(0.9, 0.99)),
+        ]
+
+    def follow(self) -> None:
+        """Moves the average. At first it forgets quickly, or the random weights of the beginning would stay in it."""
+        keep = min(self._ema, self.step / (self.step + 10))
+        pairs = zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True)
+        for average, value in pairs:
+            average.lerp_(value, 1 - keep)
+
+    def save(self, folder: Path) -> None:
+        state = {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+        temporary = folder / "last.pt.part"
+        torch.save(state, temporary)
+        os.replace(temporary, folder / "last.pt")
+
+    def resume(self, folder: Path) -> None:
+        path = folder / "last.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.step = state["step"]
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+
+
+def _rate(recipe: Recipe, step: int) -> float:
+    plan = recipe.train
+    warm = min(1.0, (step + 1) / max(1, plan.warmup))
+    return plan.rate * warm * (0.5 + 0.5 * math.cos(math.pi * step / plan.steps))
+
+
+def _loss(made: Tensor, large: Tensor, calm: float) -> Tensor:
+    """Mean distance; frames of a shot follow each other in the batch."""
+    error = made - large
+    loss = error.abs().mean()
+    if calm:
+        loss = loss + calm * (error[1::2] - error[::2]).abs().mean()
+    return loss
+
+
+def _validate(network: nn.Module, store: Store, machine: Machine) -> float:
+    """Mean PSNR on luma, in dB, a border of `scale` pixels left out, over the first frames of the shots kept back."""
+    scores = []
+    for small, large in store.validation():
+        with torch.no_grad(), machine.precision():
+            made = network(machine.tensor(small[None].transpose(0, 3, 1, 2)))[0].float()
+        codes = made.clamp(0, 1).mul(255).round().permute(1, 2, 0).cpu().numpy()
+        edge = store.scale
+        scores.append(psnr(*(y_of(picture)[edge:-edge, edge:-edge] for picture in (large, codes))))
+    return float(np.mean(scores))

@@ -1,0 +1,172 @@
+"""The store a training run reads: many pairs of small and large pictures, two frames of a shot each."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidsr.errors import InputError, OutputError, UsageError
+from vidsr.training.canvas import FAMILIES, faces
+from vidsr.training.kinds import KINDS, shots_of
+from vidsr.training.scenes import check
+
+__all__ = ["DataRecipe", "prepare"]
+
+_SHOTS_PER_REEL = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRecipe:
+    """What the data are made of.
+
+    patch_px: side of the large pictures. samples: how many pairs of shots. share: how much of each kind (`KINDS`);
+    the numbers need not add up to 1.
+    """
+
+    patch_px: int = 256
+    samples: int = 12000
+    share: Mapping[str, float] = field(default_factory=lambda: {"clean": 1.0})
+
+    def counts(self) -> dict[str, int]:
+        """Samples of each kind, in the order of `KINDS`. Raises UsageError for what cannot be."""
+        if not isinstance(self.share, Mapping):
+            raise UsageError(f"data.share is {self.share!r}; it must be a table of kinds and numbers")
+        for name, value in self.share.items():
+            if name not in KINDS:
+                raise UsageError(f"data.share: there is no kind {name!r}; there are {', '.join(KINDS)}")
+            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                raise UsageError(f"data.share.{name} is {value!r}; it must be a number, and not negative")
+        if self.samples < 1 or not sum(self.share.values()) > 0:
+            raise UsageError("data: samples must be at least 1, and one share more than 0")
+        shares = np.array([self.share.get(name, 0.0) for name in KINDS], np.float64)
+        ends = np.rint(np.cumsum(shares) / shares.sum() * self.samples).astype(int)
+        return dict(zip(KINDS, np.diff(ends, prepend=0).tolist(), strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reel:
+    """Rows `first` to `first + len(pictures)` of the store, which share one encode."""
+
+    kind: str
+    first: int
+    pictures: tuple[Path, ...]
+    patch_px: int
+    scale: int
+    seed: int
+    folder: Path
+
+
+def prepare(
+    data: DataRecipe,
+    pictures: list[Path],
+    folder: Path,
+    *,
+    scale: int,
+    seed: int,
+    on_progress: Callable[[float], None],
+) -> None:
+    """Writes the store into `folder`. The same arguments give the same bytes, whatever the machine's cores.
+
+    small.npy: uint8 [K, 2, h, w, 3], two frames of a shot as a viewer gets them. large.npy: uint8
+    [K, 2, scale*h, scale*w, 3], the same two before all degradation. kinds.json, written last: {"kinds": [names],
+    "kind": [K indices]}. on_progress: told the part done, up to 1.
+    Raises InputError for pictures that cannot be used, UsageError for a recipe that cannot, OutputError.
+    """
+    counts = data.counts()
+    if data.patch_px < 32 * scale or data.patch_px % (2 * scale):
+        raise UsageError(f"data.patch_px is {data.patch_px}; at x{scale} it must be {2 * scale} times 16 or more")
+    if not pictures:
+        raise InputError("no pictures to train on; name a folder that holds some")
+    for path in pictures:
+        check(path, data.patch_px)
+    if counts["screen"] or counts["screen-native"]:
+        for family in FAMILIES:
+            faces(family)
+    _create(folder, data, scale)
+    reels = list(_reels(data, counts, pictures, folder, scale, seed))
+    done = 0
+    with _one_thread_each(), multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        for count in pool.imap_unordered(_make, reels):
+            done += count
+            on_progress(done / data.samples)
+    present = [name for name, count in counts.items() if count]
+    rows = [index for index, name in enumerate(present) for _ in range(counts[name])]
+    (folder / "kinds.json").write_text(json.dumps({"kinds": present, "kind": rows}), encoding="utf-8")
+
+
+def _create(folder: Path, data: DataRecipe, scale: int) -> None:
+    """The store's files, empty. Raises OutputError."""
+    shapes = {
+        name: (data.samples, 2, side, side, 3)
+        for name, side in (("small", data.patch_px // scale), ("large", data.patch_px))
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        wanted, free = sum(map(math.prod, shapes.values())), shutil.disk_usage(folder).free
+        # A full disk under a mapped file would end the process without a word.
+        if wanted > free:
+            raise OutputError(f"{folder}: the training data need {wanted / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
+        for name, shape in shapes.items():
+            np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape).flush()
+    except OSError as error:
+        raise OutputError(f"{folder} cannot hold the training data: {error.strerror or error}") from error
+
+
+def _reels(
+    data: DataRecipe, counts: Mapping[str, int], pictures: list[Path], folder: Path, scale: int, seed: int
+) -> Iterator[_Reel]:
+    order = _shuffled(pictures, np.random.default_rng(seed))
+    first = 0
+    for kind, count in counts.items():
+        for done in range(0, count, _SHOTS_PER_REEL):
+            shots = min(_SHOTS_PER_REEL, count - done)
+            yield _Reel(
+                kind=kind,
+                first=first,
+                pictures=tuple(next(order) for _ in range(shots)),
+                patch_px=data.patch_px,
+                scale=scale,
+                seed=seed,
+                folder=folder,
+            )
+            first += shots
+
+
+def _shuffled(pictures: list[Path], rng: np.random.Generator) -> Iterator[Path]:
+    """All pictures in some order, then all in another, without end."""
+    while True:
+        for index in rng.permutation(len(pictures)):
+            yield pictures[index]
+
+
+def _make(reel: _Reel) -> int:
+    """Fills the reel's rows; returns how many they are."""
+    rng = np.random.default_rng([reel.seed, reel.first])
+    rows = slice(reel.first, reel.first + len(reel.pictures))
+    pairs = shots_of(reel.kind, reel.pictures, reel.patch_px, reel.scale, rng)
+    for name, value in zip(("small", "large"), pairs, strict=True):
+        store: Any = np.lib.format.open_memmap(reel.folder / f"{name}.npy", mode="r+")
+        store[rows] = value
+    return len(reel.pictures)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started here do their matrix products in one thread, as there are as many of them as cores."""
+    before = dict(os.environ)
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when numpy is loaded
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,59 @@
+"""The log of a run: a CSV file that grows, and a plot made of it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from vidsr.training.loop import Row
+
+__all__ = ["Record"]
+
+_COLUMNS = Row.__slots__
+
+
+class Record:
+    """The run's rows, in log.csv of its folder. A step that is made again after a stop takes the place of its row."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._plot = folder / "log.csv", folder / "log.svg"
+        self._rows: dict[int, dict[str, Any]] = {}
+        if self._path.exists():
+            with self._path.open(newline="", encoding="utf-8") as lines:
+                self._rows = {int(row["step"]): row for row in csv.DictReader(lines)}
+
+    def add(self, row: Row) -> None:
+        """Keeps a row."""
+        self._rows = {step: kept for step, kept in self._rows.items() if step < row.step}
+        self._rows[row.step] = {
+            "step": row.step,
+            "loss": f"{row.loss:.6f}",
+            "rate": f"{row.rate:.6g}",
+            "steps_per_second": f"{row.steps_per_second:.3f}",
+            "psnr_y": "" if row.psnr_y is None else f"{row.psnr_y:.4f}",
+        }
+        with self._path.open("w", newline="", encoding="utf-8") as lines:
+            writer = csv.DictWriter(lines, _COLUMNS)
+            writer.writeheader()
+            writer.writerows(self._rows.values())
+
+    def plot(self) -> None:
+        """Writes log.svg: loss and validation over the steps."""
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xlabel="step", ylabel="loss", yscale="log")
+        axes.plot(
+            [int(row["step"]) for row in self._rows.values()],
+            [float(row["loss"]) for row in self._rows.values()],
+            label="loss",
+        )
+        scored = [row for row in self._rows.values() if row["psnr_y"]]
+        if scored:
+            right = axes.twinx()
+            right.set_ylabel("PSNR-Y of the shots kept back (dB)")
+            steps = [int(row["step"]) for row in scored]
+            right.plot(steps, [float(row["psnr_y"]) for row in scored], "o-", color="tab:orange")
+        figure.savefig(self._plot)

@@ -1,0 +1,59 @@
+"""Weights between runs: what a run begins from, learns from, and leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from vidsr.checkpoint import fused_checkpoint
+from vidsr.errors import InputError, OutputError
+from vidsr.networks import State
+from vidsr.networks.span import Span, deduce
+
+__all__ = ["read_start", "read_teacher", "write_weights"]
+
+
+def read_start(path: Path) -> State:
+    """A SPAN's weights for `network_from`, whose input is 0..1 and not 0..255 as some are made for.
+
+    Raises ModelError for another network, InputError for one with another base.
+    """
+    network, fused, stated = fused_checkpoint(path)
+    config = deduce(fused, stated)
+    if network.NAME != "span" or config.base != "nearest":
+        raise InputError(
+            f"{path}: cannot be begun from; a SPAN that adds to the repeated input (base=nearest) is needed"
+        )
+    first = "conv_1.eval_conv.weight"
+    return {**fused, first: fused[first] * np.float32(config.img_range)}
+
+
+def read_teacher(path: Path) -> nn.Module:
+    """Any network vidsr knows, for inference. Raises ModelError."""
+    network, fused, stated = fused_checkpoint(path)
+    built: nn.Module = network.build(fused, stated)
+    return built.requires_grad_(False)
+
+
+def write_weights(path: Path, network: Span, notes: Mapping[str, str]) -> None:
+    """A checkpoint that `vidsr import` takes, with `notes` in its metadata. Raises OutputError."""
+    from safetensors.torch import save_file
+
+    config = network.config
+    stated = {
+        "base": config.base,
+        "img_range": repr(config.img_range),
+        "rgb_mean": ",".join(str(value) for value in config.rgb_mean),
+    }
+    state = {key: value.detach().float().cpu().contiguous() for key, value in network.state_dict().items()}
+    part = path.with_name(f"{path.name}.part")
+    try:
+        save_file(state, part, metadata={**notes, **stated})
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        part.unlink(missing_ok=True)
