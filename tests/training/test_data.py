@@ -18,7 +18,8 @@ pytest.importorskip("PIL", reason="training needs pillow (pip install 'vidsr[tra
 from vidsr.errors import InputError, OutputError, UsageError
 from vidsr.evaluate import pairs
 from vidsr.media.picture import read_rgb
-from vidsr.training.degrade import CLEAN, KERNELS, Degradation, degrade, draw, interlaced, resize_matrix
+from vidsr.resample import KERNELS, resize_matrix
+from vidsr.training.degrade import CLEAN, Degradation, degrade, draw, interlaced
 from vidsr.training.kinds import shots_of
 from vidsr.training.prepare import DataRecipe, prepare
 from vidsr.training.reels import CODECS, Encode, codes_from_clip, draw_encode, through

@@ -3,8 +3,8 @@
 from vidsr.evaluate.comparison import Box, Column, choose, sheet
 from vidsr.evaluate.metrics import flicker, psnr, ssim, y_of
 from vidsr.evaluate.pictures import Score, evaluate, pairs
-from vidsr.evaluate.resample import bicubic, shrink
 from vidsr.evaluate.video import Footage, Small, VideoScore, footage_of, measure, small_of
+from vidsr.resample import bicubic, shrink
 
 __all__ = [
     "Box",

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from vidsr.errors import InputError
 from vidsr.evaluate.metrics import WINDOW, psnr, ssim, y_of
-from vidsr.evaluate.resample import bicubic
 from vidsr.media.picture import read_rgb
+from vidsr.resample import bicubic
 
 __all__ = ["Score", "evaluate", "pairs"]
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from vidsr.errors import InputError
 from vidsr.evaluate.metrics import WINDOW, flicker, psnr, ssim, y_of
-from vidsr.evaluate.resample import shrink
 from vidsr.frame import FrameLayout
 from vidsr.media.recode import recoded
 from vidsr.media.source import SourceInfo, VideoReader, probe
+from vidsr.resample import shrink
 
 __all__ = ["RUN_FRAMES", "Footage", "Small", "VideoScore", "footage_of", "measure", "small_of"]
 

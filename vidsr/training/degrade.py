@@ -5,26 +5,24 @@ Clips are uint8 [F, H, W, 3] RGB; sizes are in pixels, strengths in code values 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vidsr.resample import KERNELS, Matrix, resize_matrix
+
 __all__ = [
     "CLEAN",
-    "KERNELS",
     "Clip",
     "Degradation",
-    "Kernel",
     "Planar",
     "clip_from_planar",
     "degrade",
     "draw",
     "interlaced",
     "planar_from_clip",
-    "resize_matrix",
     "softened",
 ]
 
@@ -32,50 +30,6 @@ Clip = NDArray[np.uint8]
 """[F, H, W, 3]"""
 Planar = NDArray[np.float32]
 """[F, 3, H, W], not rounded."""
-Matrix = NDArray[np.float64]
-"""[target, length]: a line of pixels from another."""
-
-
-def _cubic(x: NDArray[np.float64], a: float) -> NDArray[np.float64]:
-    """The cubic convolution kernel of R. Keys (1981)."""
-    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
-    far = a * (x**3 - 5 * x**2 + 8 * x - 4)
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """An interpolation kernel over the distance in target pixels, zero from `reach` on."""
-
-    weight: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-    reach: float
-
-
-KERNELS = {
-    "bicubic": Kernel(lambda x: _cubic(x, -0.5), 2),  # MATLAB, Pillow
-    "swscale": Kernel(lambda x: _cubic(x, -0.6), 2),  # FFmpeg's default
-    "box": Kernel(lambda x: (x < 0.5) + 0.5 * (x == 0.5), 0.5),
-    "bilinear": Kernel(lambda x: np.maximum(1 - x, 0), 1),
-    "lanczos": Kernel(lambda x: np.sinc(x) * np.sinc(x / 3) * (x < 3), 3),
-}
-
-
-@cache
-def resize_matrix(length: int, target: int, kernel: str) -> Matrix:
-    """Rows sum to 1: shrinks a line of pixels, centres aligned.
-
-    The kernel is stretched by the factor against aliasing; edge pixels are repeated.
-    """
-    step = length / target
-    shape = KERNELS[kernel]
-    centres = (np.arange(target) + 0.5) * step - 0.5
-    first = np.floor(centres - shape.reach * step).astype(int)
-    taps = first[:, None] + np.arange(int(np.ceil(2 * shape.reach * step)) + 2)
-    weights = shape.weight(np.abs(centres[:, None] - taps) / step)
-    matrix = np.zeros((target, length))
-    np.add.at(matrix, (np.arange(target)[:, None], np.clip(taps, 0, length - 1)), weights)
-    result: Matrix = matrix / matrix.sum(axis=1, keepdims=True)
-    return result
 
 
 @cache

@@ -25,6 +25,7 @@ from vidsr.networks import State
 from vidsr.networks.span import Span, SpanConfig
 from vidsr.training.machine import Machine
 from vidsr.training.muon import Muon
+from vidsr.training.quantise import calibrate, round_convolutions
 from vidsr.training.recipe import Recipe
 from vidsr.training.store import Store
 
@@ -32,6 +33,7 @@ __all__ = ["Row", "network_from", "train"]
 
 _REPORT_STEPS = 50
 _SAVE_STEPS = 500
+_CALIBRATION_BATCHES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,8 @@ def network_from(recipe: Recipe, start: State | None = None) -> Span:
         if left := sorted(key for key in wrong if not key.startswith("upsampler.")):
             raise InputError(f"--init: {left[0]} is of another shape than the recipe's network, or missing")
         network.load_state_dict({key: torch.tensor(start[key]) for key in own if key not in wrong}, strict=False)
+    if recipe.train.bits:
+        round_convolutions(network)
     return network
 
 
@@ -83,6 +87,8 @@ def train(
     plan = recipe.train
     run = _Run(recipe, network_from(recipe, start), machine)
     run.resume(folder)
+    if plan.bits and not run.step:
+        run.calibrate(store)
     network, average = run.network, run.average
     losses: list[float] = []
     since = time.perf_counter()
@@ -128,7 +134,7 @@ class _Run:
     """What a run consists of between two steps."""
 
     def __init__(self, recipe: Recipe, network: Span, machine: Machine) -> None:
-        self._ema, self.step = recipe.train.ema, 0
+        self._plan, self._machine, self.step = recipe.train, machine, 0
         self.network = machine.placed(network).train()
         self.average = machine.placed(network_from(recipe)).eval().requires_grad_(False)
         self.average.load_state_dict(network.state_dict())
@@ -139,9 +145,18 @@ class _Run:
             torch.optim.Adam([weight for weight in weights if weight.dim() == 1], rate, betas=(0.9, 0.99)),
         ]
 
+    def calibrate(self, store: Store) -> None:
+        """Finds the ranges that training begins with."""
+        plan = self._plan
+        rng = np.random.default_rng([plan.seed, plan.steps])  # the number of a step that does not come
+        drawn = (store.batch(rng, plan.batch, plan.patch_px, frames=1) for _ in range(_CALIBRATION_BATCHES))
+        with self._machine.precision():
+            calibrate(self.network, (self._machine.tensor(small) for small, _ in drawn))
+        self.average.load_state_dict(self.network.state_dict())
+
     def follow(self) -> None:
         """Moves the average. At first it forgets quickly, or the random weights of the beginning would stay in it."""
-        keep = min(self._ema, self.step / (self.step + 10))
+        keep = min(self._plan.ema, self.step / (self.step + 10))
         pairs = zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True)
         for average, value in pairs:
             average.lerp_(value, 1 - keep)

@@ -12,6 +12,8 @@ from vidsr.checkpoint import fused_checkpoint
 from vidsr.errors import InputError, OutputError
 from vidsr.networks import State
 from vidsr.networks.span import Span, deduce
+from vidsr.quantise import KEY, text_from_ranges
+from vidsr.training.quantise import learned_ranges
 
 __all__ = ["read_start", "read_teacher", "write_weights"]
 
@@ -39,7 +41,8 @@ def read_teacher(path: Path) -> nn.Module:
 
 
 def write_weights(path: Path, network: Span, notes: Mapping[str, str]) -> None:
-    """A checkpoint that `vidsr import` takes, with `notes` in its metadata. Raises OutputError."""
+    """A checkpoint that `vidsr import` takes, with `notes` and what it learned for INT8 in its metadata. Raises
+    OutputError."""
     from safetensors.torch import save_file
 
     config = network.config
@@ -48,7 +51,10 @@ def write_weights(path: Path, network: Span, notes: Mapping[str, str]) -> None:
         "img_range": repr(config.img_range),
         "rgb_mean": ",".join(str(value) for value in config.rgb_mean),
     }
-    state = {key: value.detach().float().cpu().contiguous() for key, value in network.state_dict().items()}
+    if ranges := learned_ranges(network):
+        stated[KEY] = text_from_ranges(ranges)
+    wanted = Span(config).state_dict()
+    state = {key: value.float().cpu().contiguous() for key, value in network.state_dict().items() if key in wanted}
     part = path.with_name(f"{path.name}.part")
     try:
         save_file(state, part, metadata={**notes, **stated})
