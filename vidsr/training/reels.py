@@ -5,7 +5,6 @@ So the shots share an encoder's start, and its inter frames, B frames and rate c
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidsr.color import BT601, BT709, ColorTags, conversion
-from vidsr.errors import EncoderError
 from vidsr.filters import chroma_offsets, downsample_taps, upsample_taps
-from vidsr.frame import FrameLayout, Plane
+from vidsr.frame import FrameLayout
 from vidsr.media.pixel import layout_of, planes_of
+from vidsr.media.recode import coded
 from vidsr.training.degrade import Clip, clip_from_planar, planar_from_clip
 
 __all__ = ["CODECS", "Encode", "clip_from_codes", "codes_from_clip", "draw_encode", "through"]
@@ -177,43 +176,20 @@ def through(reel: Clip, how: Encode, wanted: Sequence[int]) -> Clip:
     """
     planes = codes_from_clip(reel, how)
     if how.encoder is not None:
-        decoded = _coded(planes, how)
+        rate = Fraction(how.frames_per_second)
+        pictures, _ = coded(
+            _pictures(planes, how), encoder=how.encoder, decoder=how.decoder, options=how.options, rate=rate
+        )
+        decoded = [planes_of(picture) for picture in pictures]
         return clip_from_codes([np.stack([decoded[index][part] for index in wanted]) for part in range(3)], how)
     return clip_from_codes([plane[list(wanted)] for plane in planes], how)
 
 
-def _coded(planes: Sequence[NDArray[np.uint8]], how: Encode) -> list[Sequence[Plane]]:
-    """The planes of each frame after encoder and decoder."""
-    assert how.encoder
-    decoder: Any = av.CodecContext.create(how.decoder, "r")
-    decoder.thread_count = 1
-    pictures: list[av.VideoFrame] = []
-    try:
-        for packet in _packets(planes, how):
-            pictures += decoder.decode(packet)
-        pictures += decoder.decode(None)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise EncoderError(f"{how.encoder} cannot make training data with {dict(how.options)}: {error}") from error
-    if len(pictures) != len(planes[0]):
-        raise EncoderError(f"{how.encoder} gave {len(pictures)} frames of {len(planes[0])} with {dict(how.options)}")
-    return [planes_of(picture) for picture in pictures]
-
-
-def _packets(planes: Sequence[NDArray[np.uint8]], how: Encode) -> Iterator[Any]:
-    # SVT-AV1 talks on standard error, past FFmpeg's log, unless this asks it to keep to errors.
-    os.environ.setdefault("SVT_LOG", "1")
+def _pictures(planes: Sequence[NDArray[np.uint8]], how: Encode) -> Iterator[av.VideoFrame]:
     frames, height, width = planes[0].shape
-    encoder: Any = av.CodecContext.create(how.encoder or "", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, how.format
-    encoder.time_base = Fraction(1, how.frames_per_second)
-    encoder.framerate = Fraction(how.frames_per_second)
-    encoder.thread_count = 1
-    encoder.options = dict(how.options)
-    encoder.open()
     for index in range(frames):
         picture = av.VideoFrame(width, height, how.format)
-        picture.pts, picture.time_base = index, encoder.time_base
+        picture.colorspace, picture.color_range = how.matrix, 1  # limited
         for target, plane in zip(planes_of(picture), planes, strict=True):
             np.copyto(target, plane[index])
-        yield from encoder.encode(picture)
-    yield from encoder.encode(None)
+        yield picture
