@@ -12,20 +12,22 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "vidsr"
 
 LAYERS = [
-    {"frame", "color", "filters", "errors", "events", "notes", "durable", "nvidia"},
-    {"media", "graph", "half", "models"},
+    {"frame", "color", "filters", "errors", "events", "notes", "durable", "nvidia", "resample"},
+    {"media", "graph", "half", "models", "quantise"},
     {"backends", "sinks", "networks", "verify"},
     {"pipeline"},
-    {"job", "checkpoint"},
-    {"api", "compiled", "doctor", "evaluate", "progress"},
+    {"job", "checkpoint", "stability"},
+    {"api", "compiled", "doctor", "evaluate", "progress", "training"},
     {"cli", "__main__"},
 ]
 HOMES = {
-    "av": {"media", "sinks", "verify", "doctor"},
-    "onnx": {"graph", "half", "models", "checkpoint", "doctor"},
-    "torch": {"networks", "backends", "checkpoint"},
+    "av": {"media", "sinks", "verify", "doctor", "training"},
+    "onnx": {"graph", "half", "models", "quantise", "checkpoint", "doctor"},
+    "torch": {"networks", "backends", "checkpoint", "training"},
     "openvino": {"backends"},
     "onnxruntime": {"backends"},
+    "PIL": {"training"},
+    "matplotlib": {"training"},
     "click": {"cli"},
     "rich": {"progress", "cli"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ MEAN, RANGE = (0.4488, 0.4371, 0.4040), 255.0
 State = dict[str, Any]
 
 
-def training_state(*, channels: int = 8, blocks: int = 2, scale: int = 2, seed: int = 0) -> State:
+def training_state(*, channels: int = 8, blocks: int = 2, scale: int = 2, unshuffle: int = 1, seed: int = 0) -> State:
     """Random weights under the published keys of SPAN's training form: `sk` beside `conv.0..2`."""
     source = torch.Generator().manual_seed(seed)
 
@@ -32,7 +33,7 @@ def training_state(*, channels: int = 8, blocks: int = 2, scale: int = 2, seed: 
         return torch.randn(outputs, inputs, size, size, generator=source) * (inputs * size * size) ** -0.5
 
     state: State = {}
-    stems = {"conv_1": 3, "conv_2": channels}
+    stems = {"conv_1": 3 * unshuffle**2, "conv_2": channels}
     stems |= {f"block_{block}.c{part}_r": channels for block in range(1, blocks + 1) for part in (1, 2, 3)}
     for stem, inputs in stems.items():
         sizes = {"sk": (channels, inputs, 1), "conv.0": (2 * inputs, inputs, 1)}
@@ -43,7 +44,8 @@ def training_state(*, channels: int = 8, blocks: int = 2, scale: int = 2, seed: 
         # What trainers leave behind from the last time somebody evaluated.
         state[f"{stem}.eval_conv.weight"] = weights(channels, inputs, 3)
         state[f"{stem}.eval_conv.bias"] = torch.zeros(channels)
-    for name, size in {"conv_cat": (channels, 4 * channels, 1), "upsampler.0": (3 * scale**2, channels, 3)}.items():
+    outputs = 3 * (scale * unshuffle) ** 2
+    for name, size in {"conv_cat": (channels, 4 * channels, 1), "upsampler.0": (outputs, channels, 3)}.items():
         state[f"{name}.weight"], state[f"{name}.bias"] = weights(*size), torch.randn(size[0], generator=source) / 4
     return state
 
@@ -55,6 +57,7 @@ def unfused(
     mean: tuple[float, ...] = MEAN,
     img_range: float = RANGE,
     base: bool = False,
+    unshuffle: int = 1,
 ) -> NDArray[np.float32]:
     """What the training form computes, written down from the paper in float64."""
     state = {key: value.double() for key, value in state.items()}
@@ -67,7 +70,15 @@ def unfused(
         return plain(f"{stem}.conv.2", plain(f"{stem}.conv.1", wide)) + plain(f"{stem}.sk", value)
 
     x = torch.from_numpy(image).double()
-    value = feature = conv("conv_1", (x - torch.tensor(mean).double().view(1, 3, 1, 1)) * img_range)
+    centred = (x - torch.tensor(mean).double().view(1, 3, 1, 1)) * img_range
+    # Channel by channel, row by row, each phase of it.
+    phases = [
+        centred[:, channel : channel + 1, row::unshuffle, column::unshuffle]
+        for channel in range(3)
+        for row in range(unshuffle)
+        for column in range(unshuffle)
+    ]
+    value = feature = conv("conv_1", torch.cat(phases, dim=1))
     outputs = []
     for block in range(1, len({key.split(".")[0] for key in state if key.startswith("block_")}) + 1):
         first = functional.silu(conv(f"block_{block}.c1_r", value))
@@ -75,9 +86,11 @@ def unfused(
         value = (third + value) * (torch.sigmoid(third) - 0.5)
         outputs.append(value)
     joined = torch.cat([feature, conv("conv_2", value), outputs[0], first], dim=1)
-    upscaled = functional.pixel_shuffle(plain("upsampler.0", plain("conv_cat", joined), padding=1), 2)
+    last = plain("upsampler.0", plain("conv_cat", joined), padding=1)
+    shuffle = round((last.shape[1] / 3) ** 0.5)
+    upscaled = functional.pixel_shuffle(last, shuffle)
     if base:
-        upscaled = upscaled + functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        upscaled = upscaled + functional.interpolate(x, scale_factor=shuffle / unshuffle, mode="nearest")
     return np.asarray(upscaled.float().numpy())
 
 
@@ -173,16 +186,38 @@ def test_round_trip(
     assert not any("sk." in key or "conv.0" in key for key in model.state())
 
 
+@pytest.mark.parametrize(("scale", "unshuffle"), [(1, 2), (2, 2), (4, 2), (2, 3), (3, 4)])
+@pytest.mark.parametrize("base", ["none", "nearest"])
+def test_unshuffled(tmp_path: Path, scale: int, unshuffle: int, base: str) -> None:
+    """A network at a fraction of the size, found by its shapes; sizes that it does not take are extended."""
+    state = training_state(scale=scale, unshuffle=unshuffle)
+    metadata = {"base": base, "img_range": "1", "rgb_mean": "0.1,0.2,0.3"}
+    model = imported(_safetensors(state, tmp_path / "weights"), tmp_path, metadata=metadata)
+    assert (model.scale, model.multiple, model.radius) == (scale, unshuffle, 10 * unshuffle - 1)
+    assert model.metadata["radius"] == str(model.radius)
+    assert (model.metadata["scale"], model.metadata["unshuffle"]) == (str(scale), str(unshuffle))
+    image = np.random.default_rng(0).random((1, 3, 4 * unshuffle - 1, 5 * unshuffle - unshuffle // 2), np.float32)
+    height, width = image.shape[2:]
+    whole = np.pad(image, [(0, 0), (0, 0), (0, -height % unshuffle), (0, -width % unshuffle)], mode="edge")
+    expected = unfused(state, whole, mean=(0.1, 0.2, 0.3), img_range=1, base=base == "nearest", unshuffle=unshuffle)
+    assert_close(run(model, whole), expected)
+    assert_close(run_torch(model, image), expected[:, :, : scale * height, : scale * width])
+
+
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 @pytest.mark.parametrize("channels", [4, 26])
 def test_metadata(tmp_path: Path, channels: int, scale: int) -> None:
     path = _safetensors(training_state(channels=channels, blocks=4, scale=scale), tmp_path / "weights")
-    model = imported(path, tmp_path, license="CC0-1.0", metadata={"training": "none", "scale": "77"})
+    model = imported(path, tmp_path, license="CC0-1.0", metadata={"training": "none", "scale": "77", "guard": "no"})
+    found = {key: model.metadata.pop(key) for key in ("guard", "stability")}
+    assert found["guard"] in ("on", "off")
+    assert "checkerboard" in [finding["name"] for finding in json.loads(found["stability"])]
     assert model.metadata == {
         "network": "span",
         "scale": str(scale),
         "channels": str(channels),
         "blocks": "4",
+        "unshuffle": "1",
         "radius": "15",
         "base": "none",
         "img_range": "255.0",
@@ -320,11 +355,17 @@ def test_misshapen_weights(tmp_path: Path, key: str, shape: tuple[int, ...], say
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"upsampler.0.weight": torch.zeros(13, 8, 3, 3)}, "13 output channels"),
+        ({"upsampler.0.weight": torch.zeros(13, 8, 3, 3)}, "13 output channels are not 3 x scale x scale"),
+        ({"upsampler.0.weight": torch.zeros(0, 8, 3, 3)}, "0 output channels"),
+        (training_state(unshuffle=2) | {"upsampler.0.weight": torch.zeros(27, 8, 3, 3)}, r"27 .* \(scale x 2\)"),
+        (
+            {"conv_1.sk.weight": torch.zeros(8, 6, 1, 1), "conv_1.conv.0.weight": torch.zeros(6, 6, 1, 1)},
+            "6 input channels are not 3 x unshuffle x unshuffle",
+        ),
         ({"conv_cat.weight": torch.zeros(8, 24, 1, 1)}, "conv_cat"),
         ({"block_9.c1_r.eval_conv.weight": torch.zeros(8, 8, 3, 3)}, r"numbered \[1, 2, 9\]"),
     ],
-    ids=["scale", "features", "blocks"],
+    ids=["scale", "nothing", "scale and squares", "inputs", "features", "blocks"],
 )
 def test_shapes_that_contradict(tmp_path: Path, changes: State, says: str) -> None:
     refused(_safetensors(training_state() | changes, tmp_path / "weights"), tmp_path, says)

@@ -96,6 +96,25 @@ def test_span(span: onnx.ModelProto) -> None:
     assert {entry.key for entry in lowered.metadata_props} == {entry.key for entry in span.metadata_props}
 
 
+def test_squares() -> None:
+    """What makes channels of pixels stays FP32 as well, also where odd sizes are extended."""
+    networks = pytest.importorskip("vidsr.networks.span", reason="needs torch", exc_type=ImportError)
+    config = networks.SpanConfig(channels=16, scale=2, blocks=2, unshuffle=2, base="nearest", img_range=1.0)
+    state = {key: tensor.numpy() for key, tensor in networks.Span(config).state_dict().items()}
+    model = network(lambda build, x: networks.export(build, x, state, config))
+    lowered = sound(model)
+    full = [node.op_type for node in lowered.graph.node if not {*node.output} & {*half_tensors(lowered)}]
+    assert full == ["SpaceToDepth", "Gather", "Sub", "Mul", "Gather", "Cast", "Add", "DepthToSpace"]
+    assert rests_on_base(lowered)
+    close(model, lowered)
+    for height, width in ((16, 24), (15, 23)):
+        source = FrameLayout(family="yuv", bits=10, height=height, width=width, chroma=(2, 2))
+        target = replace(source, height=2 * height, width=2 * width)
+        composed = compose(lowered, source, target, multiple=2, planes="bytes")
+        onnx.checker.check_model(composed, full_check=True)
+        assert violations(composed) == []
+
+
 def test_keep_last(span: onnx.ModelProto) -> None:
     lowered = half(span, keep_last=True)
     assert violations(lowered) == []
@@ -352,4 +371,3 @@ def test_ramp(ramp_report: dict[str, Any], bits: int) -> None:
     assert report["half"]["missing"] == 0
     assert report["half"]["difference_max"] <= 1
     assert report["half"]["difference_mean"] < 0.1
-

@@ -328,6 +328,20 @@ def _padded(build: Builder) -> None:
     conv(build, build.op("Pad", "x", edges, mode="reflect"), 3, size=7, name="y", pads=[0] * 4)
 
 
+def _squares(build: Builder, side: int = 2) -> None:
+    """Works at a fraction of the size: a square sees its neighbours, and what is in them."""
+    features = conv(build, build.op("SpaceToDepth", "x", blocksize=side), 12 * side**2, inputs=3 * side**2)
+    build.op("DepthToSpace", features, name="y", blocksize=2 * side, mode="CRD")
+
+
+def _strides(build: Builder) -> None:
+    """Half the size by a convolution, a quarter by a pooling, with a shortcut."""
+    half = conv(build, "x", 8, strides=[2, 2])
+    quarter = build.op("MaxPool", half, kernel_shape=[2, 2], strides=[2, 2])
+    back = build.op("DepthToSpace", conv(build, quarter, 32, inputs=8), blocksize=2, mode="CRD")
+    build.op("DepthToSpace", conv(build, build.op("Add", half, back), 48, inputs=8), name="y", blocksize=4)
+
+
 def _padded_on_one_side(build: Builder) -> None:
     edges = build.constant([0, 0, 6, 0, 0, 0, 0, 6])
     conv(build, build.op("Pad", "x", edges, mode="edge"), 3, size=7, name="y", pads=[0] * 4)
@@ -345,6 +359,9 @@ RADII = {
     "after shuffle": (_after_shuffle, 3),
     "constant node": (_constant_node, 2),
     "pad": (_padded, 3),
+    "squares": (_squares, 3),
+    "squares of 3": (lambda b: _squares(b, 3), 5),
+    "strides": (_strides, 10),
 }
 LOPSIDED = {
     "up": (lambda b: conv(b, "x", 3, size=5, pads=[4, 4, 0, 0], name="y"), 4),
@@ -354,12 +371,15 @@ LOPSIDED = {
 
 
 def _measured_radius(model: Model) -> int:
-    """How far a changed pixel is seen."""
-    plain = np.ones((1, 3, 33, 33), np.float32)
-    dotted = plain.copy()
-    dotted[:, :, 16, 16] = 2
-    seen = np.argwhere((run(model.proto, dotted) != run(model.proto, plain)).any(axis=(0, 1)))
-    return int(abs(seen // model.scale - 16).max())
+    """How far a changed pixel is seen, wherever it lies in what the model takes together."""
+    plain = np.ones((1, 3, 48, 48), np.float32)
+    reference, distances = run(model.proto, plain), []
+    for place in range(24, 24 + model.multiple):
+        dotted = plain.copy()
+        dotted[:, :, place, place] = 2
+        seen = np.argwhere((run(model.proto, dotted) != reference).any(axis=(0, 1)))
+        distances.append(int(abs(seen // model.scale - place).max()))
+    return max(distances)
 
 
 @pytest.mark.parametrize(("network", "radius"), RADII.values(), ids=RADII)
@@ -372,6 +392,34 @@ def test_radius(tmp_path: Path, network: Network, radius: int) -> None:
 def test_radius_of_what_looks_to_one_side(tmp_path: Path, network: Network, radius: int) -> None:
     model = models.load(str(write(tmp_path / "model.onnx", network)))
     assert model.radius == _measured_radius(model) == radius
+
+
+@pytest.mark.parametrize(
+    ("network", "multiple"),
+    [
+        (shuffled, 1),
+        (_branches, 1),
+        (resized(2, 2), 1),
+        (_squares, 2),
+        (lambda b: _squares(b, 3), 3),
+        (lambda b: _squares(b, 4), 4),
+        (_strides, 4),
+    ],
+)
+def test_multiple(tmp_path: Path, network: Network, multiple: int) -> None:
+    """The sizes that come out exactly enlarged are its multiples, and no others."""
+    model = models.load(str(write(tmp_path / "model.onnx", network)))
+    assert model.multiple == multiple
+
+    def enlarged(size: int) -> bool:
+        try:
+            shape = run(model.proto, np.ones((1, 3, size, size), np.float32)).shape
+        except Exception:  # ONNX Runtime's own exceptions have nothing in common
+            return False
+        return shape == (1, 3, model.scale * size, model.scale * size)
+
+    sizes = range(16, 49)
+    assert [size for size in sizes if enlarged(size)] == [size for size in sizes if size % multiple == 0]
 
 
 def _pooled(build: Builder) -> None:

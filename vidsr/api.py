@@ -20,6 +20,7 @@ from vidsr.color import RGB, ColorTags
 from vidsr.errors import UsageError
 from vidsr.events import Observer, Report
 from vidsr.frame import Frame, FrameLayout
+from vidsr.job.settings import Guarding
 from vidsr.media.info import Accel
 from vidsr.pipeline import aside
 
@@ -57,6 +58,7 @@ def upscale(
     hwaccel: Accel = "auto",
     memory_bytes: int | None = None,
     slots: int = 4,
+    guard: Guarding = "auto",
     observer: Observer | None = None,
     stop: Event | None = None,
     cancel: Event | None = None,
@@ -65,10 +67,11 @@ def upscale(
 
     scale, size: at most one; a factor, or "WIDTHxHEIGHT" or a name such as "1080p"; None takes the model's factor.
     start, end: seconds from the beginning of the file. tracks: as `--tracks`. strict: raise rather than lose anything
-    or pass over damage. hwaccel: as `--hwaccel`. resume: go on with an unfinished run in `DST.vidsr`. verify: read
-    `dst` again and compare; what differs is in the report's `faults`. observer: called in this thread with the events
-    of `vidsr.events`. stop: set it from anywhere to end early; what is done by then can be resumed, and with
-    keep_partial it is playable as well, as `NAME.partial.SUFFIX`. cancel: the same at once, raising `Cancelled`.
+    or pass over damage. hwaccel: as `--hwaccel`. guard: as `--guard`. resume: go on with an unfinished run in
+    `DST.vidsr`. verify: read `dst` again and compare; what differs is in the report's `faults`. observer: called in
+    this thread with the events of `vidsr.events`. stop: set it from anywhere to end early; what is done by then can be
+    resumed, and with keep_partial it is playable as well, as `NAME.partial.SUFFIX`. cancel: the same at once, raising
+    `Cancelled`.
 
     Raises a `VidsrError` that says in one line what to do; nothing is left under `dst` then.
     """
@@ -88,6 +91,7 @@ def upscale(
         hwaccel=hwaccel,
         memory_bytes=memory_bytes,
         slots=slots,
+        guard=guard,
         start=_fraction(start),
         end=_fraction(end),
         encoder=encoder,
@@ -115,6 +119,7 @@ def frames(
     hwaccel: Accel = "auto",
     memory_bytes: int | None = None,
     slots: int = 4,
+    guard: Guarding = "auto",
     start: _Seconds = None,
     end: _Seconds = None,
     pix_fmt: str | None = None,
@@ -136,6 +141,7 @@ def frames(
         hwaccel=hwaccel,
         memory_bytes=memory_bytes,
         slots=slots,
+        guard=guard,
         start=_fraction(start),
         end=_fraction(end),
         pix_fmt=pix_fmt,
@@ -167,10 +173,16 @@ class Upscaler:
         precision: Precision = "auto",
         device: str = "auto",
         memory_bytes: int | None = None,
+        guard: Guarding = "auto",
     ) -> None:
         self._model = models.load(model)
         self._settings = job.Settings(
-            model=model, backend=backend, precision=precision, device=device, memory_bytes=memory_bytes
+            model=model,
+            backend=backend,
+            precision=precision,
+            device=device,
+            memory_bytes=memory_bytes,
+            guard=guard,
         )
         self._engines: OrderedDict[FrameLayout, tuple[Engine, Slot]] = OrderedDict()
         self._lock = Lock()

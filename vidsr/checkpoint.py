@@ -14,8 +14,9 @@ from vidsr import models, networks
 from vidsr.errors import ModelError, OutputError, UsageError
 from vidsr.graph import export_model
 from vidsr.networks import State
+from vidsr.stability import examine
 
-__all__ = ["import_checkpoint", "read_checkpoint"]
+__all__ = ["fused_checkpoint", "import_checkpoint", "read_checkpoint"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
@@ -83,8 +84,9 @@ def import_checkpoint(
 ) -> Path:  # fmt: skip
     """Writes a checkpoint as the model `name` into `folder` (by default the user's) and returns its path.
 
-    metadata: added to what the checkpoint itself says, and to what is written into the model.
-    Raises ModelError for what is not a known network, UsageError for an unusable name, OutputError.
+    metadata: added to what the checkpoint itself says, and to what is written into the model, beside the figures of
+        its stability and whether it needs the guard.
+    Raises ModelError for what is not a known network, UsageError for an unusable name, OutputError, BackendError.
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"--name {name}: use letters, digits, dots, dashes and underscores")
@@ -97,13 +99,13 @@ def import_checkpoint(
         raise OutputError(
             f"{taken[name]} is a model of that name: choose another --name, or add -y to put this one in its place"
         )
-    state, stated = read_checkpoint(path)
+    network, state, stated = fused_checkpoint(path)
     stated = {**stated, **(metadata or {})}
-    network = _recognised(state, path)
     try:
-        model = _model(network, network.fuse(state), stated, name, license)
+        model = _model(network, state, stated, name, license)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
+    _examine(model, target)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(target.name + ".part")
     try:
@@ -114,6 +116,23 @@ def import_checkpoint(
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+def _examine(proto: onnx.ModelProto, path: Path) -> None:
+    """Writes what `vidsr.stability` finds into the metadata of what `_model` made."""
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    model = models.Model(name=path.stem, path=path, proto=proto, scale=int(metadata["scale"]), metadata=metadata)
+    onnx.helper.set_model_props(proto, metadata | examine(model).metadata)
+
+
+def fused_checkpoint(path: Path) -> tuple[Any, State, dict[str, str]]:
+    """(module of the network, its weights in the plain form, metadata) of a checkpoint. Raises ModelError."""
+    state, stated = read_checkpoint(path)
+    network = _recognised(state, path)
+    try:
+        return network, network.fuse(state), stated
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
 
 
 def _recognised(state: State, path: Path) -> Any:
@@ -146,6 +165,7 @@ def _model(network: Any, state: State, stated: Mapping[str, str], name: str, lic
         "scale": str(config.scale),
         "channels": str(config.channels),
         "blocks": str(config.blocks),
+        "unshuffle": str(config.unshuffle),
         "radius": str(config.radius),
         "base": config.base,
         "img_range": repr(config.img_range),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -75,10 +76,12 @@ def build(
         raise UsageError(f"--size: give WIDTHxHEIGHT of at least {_MIN_SIDE}x{_MIN_SIDE}, or SMALLEST..LARGEST")
     source = layout_of(pix_fmt, height=height, width=width, siting="left")
     target = replace(source, height=height * model.scale, width=width * model.scale)
-    if largest and any(
-        length % step for end in (size, largest) for length, step in zip(end, source.chroma, strict=True)
-    ):
-        raise UsageError(f"--size: a range of {pix_fmt} needs even sizes at both ends")
+    down, right = (math.lcm(factor, model.multiple) for factor in source.chroma)
+    if largest and any(height % down or width % right for height, width in (size, largest)):
+        raise UsageError(
+            f"--size: {model.name} and {pix_fmt} need a width that is a multiple of {right} and a height of {down} at "
+            "both ends of a range"
+        )
     plan = plan_engine(settings, model, source, target, sizes=(size, largest) if largest else None)
     if largest and plan.backend.name != "tensorrt":
         raise UsageError(f"--size: only tensorrt compiles for a range, and this is {plan.backend.name}: give one size")

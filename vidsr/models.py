@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import platformdirs
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper, shape_inference, version_converter
+from onnx import TensorProto, numpy_helper, version_converter
 
 from vidsr.errors import ModelError
+from vidsr.graph import GUARD_REACH, measure
 
 __all__ = ["CHECKPOINT_SUFFIXES", "DEFAULT", "Model", "folders", "installed", "load", "usable", "user_folder"]
 
 DEFAULT = "span"
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 _FLOATS = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.DOUBLE: 8, TensorProto.BFLOAT16: 2}
-_WINDOWED = {"Conv", "MaxPool", "AveragePool", "Pad"}
-_GROWING = {"DepthToSpace": "blocksize"}
-_POINTWISE = {
-    "Abs", "Add", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Div", "Elu", "Erf", "Exp", "Gather",
-    "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Max", "Min", "Mish", "Mul", "Neg", "Pow",
-    "PRelu", "Relu", "Sigmoid", "Softplus", "Split", "Sqrt", "Sub", "Sum", "Tanh",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,6 +31,7 @@ class Model:
 
     proto: one input, one output, float32 or float16 [N, 3, H, W] with free N, H and W, opset 13 or newer.
     scale: output size over input size. metadata: the file's own (network, license, training, ...), may be empty.
+    guarded: engines are to keep its wild results out of the picture (`vidsr.graph.guard`).
     """
 
     name: str
@@ -46,6 +39,7 @@ class Model:
     proto: onnx.ModelProto
     scale: int
     metadata: dict[str, str]
+    guarded: bool = False
 
     @cached_property
     def sha256(self) -> str:
@@ -55,12 +49,18 @@ class Model:
     @cached_property
     def radius(self) -> int | None:
         """How far an output depends on the input, in input pixels; None where the whole picture may matter."""
-        return _receptive_radius(self.proto)
+        reach = measure.radius(self.proto)
+        return reach if reach is None or not self.guarded else reach + GUARD_REACH
+
+    @cached_property
+    def multiple(self) -> int:
+        """What height and width have to be multiples of, for an output of exactly `scale` times the size."""
+        return measure.multiple(self.proto, self.scale)
 
     @cached_property
     def activation_bytes(self) -> float:
         """Largest sum of tensors alive at once, in FP32 bytes an input pixel."""
-        return _peak_bytes(self.proto)
+        return measure.peak_bytes(self.proto)
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """The initializers by name: for our own models the state-dict keys of the network."""
@@ -175,26 +175,11 @@ def _free_size(proto: onnx.ModelProto) -> None:
                 dim.Clear()
 
 
-def _inferred(proto: onnx.ModelProto, height: int, width: int) -> onnx.ModelProto:
-    """A copy with all tensor shapes known for one input size."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    filled = {tensor.name for tensor in copy.graph.initializer}
-    shape = next(value for value in copy.graph.input if value.name not in filled).type.tensor_type.shape
-    for dim, size in zip(shape.dim, (1, 3, height, width), strict=True):
-        dim.dim_value = size
-    return shape_inference.infer_shapes(copy, strict_mode=True, data_prop=True)
-
-
-def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-
-
 def _scale(proto: onnx.ModelProto) -> int:
     scales = []
-    for height, width in ((48, 64), (64, 96)):
+    for height, width in ((measure.MOST, 2 * measure.MOST), (2 * measure.MOST, 3 * measure.MOST)):
         try:
-            output = _shape(_inferred(proto, height, width).graph.output[0])
+            output = measure.output_shape(proto, height, width)
         except Exception as error:  # shape inference raises its own InferenceError and plain RuntimeError
             raise ModelError(f"works on one picture size only, or is inconsistent ({_first_line(error)})") from error
         if len(output) != 4 or not all(output):
@@ -208,87 +193,3 @@ def _scale(proto: onnx.ModelProto) -> int:
     if down != right or down != int(down) or not 1 <= down <= 16:
         raise ModelError(f"enlarges {right:g} x {down:g} times; vidsr needs one whole number for both")
     return int(down)
-
-
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return onnx.helper.get_attribute_value(attribute)
-    return default
-
-
-def _receptive_radius(proto: onnx.ModelProto) -> int | None:
-    """Walks the graph with (pixels seen before, after, step) per tensor; None at the first unknown operator."""
-    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
-    reach: dict[str, tuple[float, float, float]] = {
-        value.name: (0.0, 0.0, 1.0) for value in proto.graph.input if value.name not in tensors
-    }
-    for node in proto.graph.node:
-        if node.op_type == "Constant":
-            tensors[node.output[0]] = _attribute(node, "value", TensorProto())
-            continue
-        sources = [reach[name] for name in node.input if name in reach]
-        if not sources:
-            continue
-        before, after = (max(source[side] for source in sources) for side in (0, 1))
-        step = sources[0][2]
-        if node.op_type in _WINDOWED:
-            window = _padding(node, tensors) if node.op_type == "Pad" else _window(node, tensors)
-            if window is None:
-                return None
-            before += step * max(first for first, _ in window)
-            after += step * max(last for _, last in window)
-        elif node.op_type in _GROWING:
-            step /= _attribute(node, _GROWING[node.op_type], 1)
-        elif node.op_type not in _POINTWISE:
-            return None
-        for output in node.output:
-            reach[output] = (before, after, step)
-    return math.ceil(max(0, *reach[proto.graph.output[0].name][:2]))
-
-
-def _window(node: onnx.NodeProto, tensors: dict[str, TensorProto]) -> list[tuple[int, int]] | None:
-    """(samples before, samples after) that an output sees along each axis.
-
-    None where that is not the same for all: with strides, tiles would have to begin on a multiple of them.
-    """
-    if max(_attribute(node, "strides", None) or [1]) > 1:
-        return None
-    kernel = _attribute(node, "kernel_shape", None) or (
-        list(tensors[node.input[1]].dims)[2:] if node.input[1] in tensors else None
-    )
-    if not kernel:
-        return None
-    dilations = _attribute(node, "dilations", None) or [1] * len(kernel)
-    seen = [(size - 1) * dilation for size, dilation in zip(kernel, dilations, strict=True)]
-    if _attribute(node, "auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):
-        return [(-(-extent // 2), -(-extent // 2)) for extent in seen]
-    pads = _attribute(node, "pads", None) or [0] * len(kernel)
-    return [(first, extent - first) for first, extent in zip(pads, seen, strict=False)]
-
-
-def _padding(node: onnx.NodeProto, tensors: dict[str, TensorProto]) -> list[tuple[int, int]] | None:
-    """`_window` of a Pad: it shifts the picture. None where it is not constant or brings the other side in."""
-    if any(node.input[3:]) or node.input[1] not in tensors:
-        return None
-    if _attribute(node, "mode", b"constant") == b"wrap":
-        return None
-    pads = numpy_helper.to_array(tensors[node.input[1]]).tolist()
-    return [(first, -first) for first in pads[2 : len(pads) // 2]]
-
-
-def _peak_bytes(proto: onnx.ModelProto) -> float:
-    height = width = 64
-    inferred = _inferred(proto, height, width)
-    sizes = {
-        value.name: 4.0 * math.prod(_shape(value)) / (height * width)
-        for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
-    }
-    last_use = {name: index for index, node in enumerate(proto.graph.node) for name in node.input}
-    alive: dict[str, float] = {}
-    peak = 0.0
-    for index, node in enumerate(proto.graph.node):
-        alive.update({name: sizes.get(name, 0.0) for name in node.output if node.op_type != "Constant"})
-        peak = max(peak, sum(alive.values()))
-        alive = {name: size for name, size in alive.items() if last_use.get(name, -1) > index}
-    return peak

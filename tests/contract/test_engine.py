@@ -122,21 +122,51 @@ def span() -> Model:
 
 
 @pytest.fixture(scope="module")
-def engine(backend: Backend, span: Model) -> Iterator[Engine]:
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """SPAN with two blocks of 16 channels on squares of two by two pixels, with weights by chance."""
+    networks = pytest.importorskip("vidsr.networks.span", reason="needs torch", exc_type=ImportError)
+    config = networks.SpanConfig(
+        channels=16, scale=2, blocks=2, unshuffle=2, base="nearest", img_range=1.0, rgb_mean=(0.5, 0.5, 0.5)
+    )
+    rng, state = np.random.default_rng(5), {}
+    for key, tensor in networks.Span(config).state_dict().items():
+        spread = 0.1 if key.startswith("upsampler") else 1.5
+        state[key] = rng.normal(0, spread / max(1, np.prod(tensor.shape[1:])) ** 0.5, tensor.shape).astype(np.float32)
+    return written(tmp_path_factory.mktemp("models") / "squares.onnx", config, state)
+
+
+def written(path: Path, config: Any, state: dict[str, NDArray[np.float32]]) -> Model:
+    """SPAN as a model; base and normalisation are those of the tests."""
+    from vidsr.networks import span
+
+    metadata = {"network": "span", "base": "nearest", "img_range": "1.0", "rgb_mean": "0.5,0.5,0.5"}
+    onnx.save(export_model(lambda b, x: span.export(b, x, state, config), name="small", metadata=metadata), path)
+    return models.load(str(path))
+
+
+@pytest.fixture(scope="module", params=["span", "squares"])
+def model(request: pytest.FixtureRequest) -> Model:
+    """One that works at full size, and one for which odd sizes have to be extended."""
+    found: Model = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="module")
+def engine(backend: Backend, model: Model) -> Iterator[Engine]:
     """For 4:2:0 frames of even size, shared by the tests that need no other."""
-    engine = opened(backend, span, layout("yuv420p", *EVEN))
+    engine = opened(backend, model, layout("yuv420p", *EVEN))
     yield engine
     engine.close()
 
 
 @pytest.fixture(scope="module")
-def references(span: Model) -> dict[FrameLayout, list[Plane]]:
+def references(model: Model) -> dict[FrameLayout, list[Plane]]:
     """What the torch engine makes of `picture`, by the layout of the source; filled as it is asked for."""
     torch = usable("torch")
 
     class References(dict[FrameLayout, list[Plane]]):
         def __missing__(self, source: FrameLayout) -> list[Plane]:
-            engine = opened(torch, span, source, device="cpu")
+            engine = opened(torch, model, source, device="cpu")
             self[source] = result(engine, picture(source))
             engine.close()
             return self[source]
@@ -150,10 +180,10 @@ def references(span: Model) -> dict[FrameLayout, list[Plane]]:
 @pytest.mark.parametrize("size", [EVEN, ODD], ids=["even", "odd"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_result_is_that_of_torch(
-    backend: Backend, span: Model, references: dict[FrameLayout, list[Plane]], name: str, size: tuple[int, int]
+    backend: Backend, model: Model, references: dict[FrameLayout, list[Plane]], name: str, size: tuple[int, int]
 ) -> None:
     source = layout(name, *size)
-    engine = opened(backend, span, source)
+    engine = opened(backend, model, source)
     assert (engine.source, engine.target) == (source, enlarged(source))
     found = difference(result(engine, picture(source)), references[source])
     engine.close()
@@ -165,13 +195,29 @@ def test_result_is_that_of_torch(
 @pytest.mark.parametrize(
     ("source", "target"), [("gbrp", "yuv420p"), ("yuv444p", "yuv420p10"), ("yuv420p", "gray"), ("gray", "yuv422p")]
 )
-def test_target_of_another_kind(backend: Backend, span: Model, source: str, target: str) -> None:
+def test_target_of_another_kind(backend: Backend, model: Model, source: str, target: str) -> None:
     ends = layout(source, *ODD), enlarged(layout(target, *ODD))
-    engine, reference = opened(backend, span, *ends), opened(usable("torch"), span, *ends, device="cpu")
+    engine, reference = opened(backend, model, *ends), opened(usable("torch"), model, *ends, device="cpu")
     found = difference(result(engine, picture(ends[0])), result(reference, picture(ends[0])))
     engine.close()
     reference.close()
     assert found.max() <= 1
+
+
+@pytest.mark.parametrize("size", [ODD, (24, 21), (1, 1)])
+def test_size_that_the_model_does_not_take(backend: Backend, squares: Model, size: tuple[int, int]) -> None:
+    """As if the frame had its last row and column twice, and the result were cropped."""
+    source = layout("gbrp", *size)
+    assert squares.multiple == 2
+    engine = opened(backend, squares, source)
+    found = result(engine, picture(source))
+    engine.close()
+    height, width = (length + length % 2 for length in size)
+    whole = opened(backend, squares, layout("gbrp", height, width))
+    edges = ((0, height - size[0]), (0, width - size[1]))
+    wanted = result(whole, [np.pad(plane, edges, mode="edge") for plane in picture(source)])
+    whole.close()
+    assert difference(found, [plane[: 2 * size[0], : 2 * size[1]] for plane in wanted]).max() <= 1
 
 
 def test_slots(engine: Engine) -> None:
@@ -236,9 +282,9 @@ def test_planes_stay_where_they_are(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("in_flight", [0, 2])
-def test_close(backend: Backend, span: Model, in_flight: int) -> None:
+def test_close(backend: Backend, squares: Model, in_flight: int) -> None:
     """Twice is harmless, also with frames nobody waited for."""
-    engine = opened(backend, span, layout("yuv420p", *EVEN))
+    engine = opened(backend, squares, layout("yuv420p", *EVEN))
     for slot in engine.slots(in_flight):
         fill(engine, slot, picture(engine.source))
         engine.submit(slot)
@@ -276,22 +322,38 @@ def test_precision_that_is_not_there(backend: Backend, precision: Any) -> None:
     assert f"--precision {precision}" in one_line(error)
 
 
-def test_cache(backend: Backend, span: Model, tmp_path: Path) -> None:
+def test_cache(backend: Backend, model: Model, tmp_path: Path) -> None:
     """What comes out of the cache computes the same, also where another precision was put in."""
     source = layout("yuv420p", *EVEN)
     precisions = ["fp32", "auto", "fp32", "auto"]
     made = []
     for precision in precisions:
-        engine = opened(backend, span, source, cache=tmp_path / "new", precision=precision)
+        engine = opened(backend, model, source, cache=tmp_path / "new", precision=precision)
         made.append(result(engine, picture(source)))
         engine.close()
     assert same(made[0], made[2])
     assert same(made[1], made[3])
 
 
+@pytest.mark.parametrize("name", ["yuv420p", "gbrp"])
+def test_guarded_model(backend: Backend, small_span: Model, name: str) -> None:
+    """Noise makes random weights wild; every engine then gives what the guarded torch engine gives."""
+    source = layout(name, *ODD)
+    planes = [np.random.default_rng(4).choice([16, 235], shape).astype(source.dtype) for shape in source.shapes]
+    made = []
+    for library, guarded in ((backend, True), (backend, False), (usable("torch"), True)):
+        engine = opened(
+            library, replace(small_span, guarded=guarded), source, device="auto" if library is backend else "cpu"
+        )
+        made.append(result(engine, planes))
+        engine.close()
+    assert np.mean(difference(made[0], made[1]) > 8) > 0.1
+    assert difference(made[0], made[2]).max() <= 1
+
+
 def test_frame_that_the_model_cannot_take(backend: Backend, tmp_path: Path) -> None:
-    """A network with a pooling in it makes an even size of an odd one."""
-    model = other_model(tmp_path, "pooled")
+    """A frame has to be larger than what a network mirrors at its edges."""
+    model = other_model(tmp_path, "mirrored")
     with pytest.raises(BackendError) as error:
         result(opened(backend, model, layout("gbrp", *ODD)), picture(layout("gbrp", *ODD)))
     assert model.name in one_line(error)
@@ -357,15 +419,17 @@ def tiles(model: Model, source: FrameLayout, target: FrameLayout, count: int) ->
     return list(found)[:: max(1, len(found) // count)][-count:]
 
 
-@pytest.fixture(scope="module")
-def small_span(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """SPAN with two blocks of four channels, which every backend runs, fast.
+@pytest.fixture(scope="module", params=[1, 2], ids=["pixels", "squares"])
+def small_span(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """SPAN with two blocks of four channels, which every backend runs, fast; also on squares of pixels.
 
     Half of the channels look only up and left, the others only down and right, so that each result depends on the
     outermost of the 9 pixels around it.
     """
     networks = pytest.importorskip("vidsr.networks.span", reason="needs torch", exc_type=ImportError)
-    config = networks.SpanConfig(channels=4, scale=2, blocks=2, base="nearest", img_range=1.0, rgb_mean=(0.5, 0.5, 0.5))
+    config = networks.SpanConfig(
+        channels=4, scale=2, blocks=2, unshuffle=request.param, base="nearest", img_range=1.0, rgb_mean=(0.5, 0.5, 0.5)
+    )
     rng, state = np.random.default_rng(5), {}
     for key, tensor in networks.Span(config).state_dict().items():
         state[key] = rng.normal(0, 0.5, tensor.shape).astype(np.float32)
@@ -377,10 +441,7 @@ def small_span(tmp_path_factory: pytest.TempPathFactory) -> Model:
                 else:
                     taps[half, half if tensor.shape[1] == 4 else slice(None), side, side] = 3
             state[key] *= taps
-    metadata = {"network": "span", "base": "nearest", "img_range": "1.0", "rgb_mean": "0.5,0.5,0.5"}
-    path = tmp_path_factory.mktemp("models") / "small.onnx"
-    onnx.save(export_model(lambda b, x: networks.export(b, x, state, config), name="small", metadata=metadata), path)
-    return models.load(str(path))
+    return written(tmp_path_factory.mktemp("models") / "small.onnx", config, state)
 
 
 def tiled(backend: Backend, model: Model, source: FrameLayout, target: FrameLayout, tile: tuple[int, int]) -> Engine:
@@ -427,8 +488,8 @@ def test_tiles_of_the_shipped_model(backend: Backend, span: Model) -> None:
 
 def test_tiled_engine_is_an_engine(backend: Backend, small_span: Model) -> None:
     """Frames in flight, a slot used again, the planes' place, and the description."""
-    source = layout("yuv420p", 41, 53)
-    engine = tiled(backend, small_span, source, enlarged(source), (39, 45))
+    source = layout("yuv420p", 67, 79)
+    engine = tiled(backend, small_span, source, enlarged(source), (65, 71))
     frames = [picture(source, seed) for seed in range(2)]
     alone = [result(engine, planes) for planes in frames]
     slots = engine.slots(2)
@@ -442,7 +503,7 @@ def test_tiled_engine_is_an_engine(backend: Backend, small_span: Model) -> None:
         assert same(slot.output, expected)
         assert same(slot.input, planes)
     assert same(result(engine, frames[1], slots[0]), alone[1])
-    assert "tiles of 45x39" in engine.description
+    assert "tiles of 71x65" in engine.description
     engine.close()
     engine.close()
 
@@ -507,6 +568,9 @@ def other_model(folder: Path, kind: str) -> Model:
         build.op("DepthToSpace", conv(half, 12, 3, [1] * 4), name="y", blocksize=2)
     elif kind == "lopsided":
         conv("x", 3, 17, [16, 16, 0, 0], name="y")
+    elif kind == "mirrored":
+        edges = build.constant([0, 0, 20, 20, 0, 0, 20, 20])
+        conv(build.op("Pad", "x", edges, mode="reflect"), 3, 41, [0] * 4, name="y")
     elif kind == "padded":
         edges = build.constant([0, 0, 16, 16, 0, 0, 0, 0])
         conv(build.op("Pad", "x", edges, mode="edge"), 3, 17, [0] * 4, name="y")
@@ -533,10 +597,10 @@ def conv_weights(build: Builder, rng: np.random.Generator, size: int) -> str:
     ],
 )
 def test_tiles_of_other_networks(tmp_path: Path, kind: str) -> None:
-    """They are cut exactly, or known not to be cut at all."""
-    model, source = other_model(tmp_path, kind), layout("gbrp", 88, 110)
-    if model.radius is not None:
-        check_tiles(usable("openvino"), model, source, enlarged(source, model.scale), 5)
+    """They are cut exactly, at places that suit them."""
+    model, source = other_model(tmp_path, kind), layout("gbrp", 89, 111)
+    assert model.radius is not None
+    check_tiles(usable("openvino"), model, source, enlarged(source, model.scale), 5)
 
 
 @pytest.mark.parametrize(
@@ -605,11 +669,12 @@ def test_bf16_ramp(openvino: Backend, span: Model, name: str, width: int) -> Non
 
 
 @pytest.mark.parametrize("base", ["nearest", "none"])
-def test_bf16_only_in_the_network(openvino: Backend, span: Model, base: str) -> None:
+@pytest.mark.parametrize("size", [EVEN, ODD], ids=["even", "odd"])
+def test_bf16_only_in_the_network(openvino: Backend, model: Model, base: str, size: tuple[int, int]) -> None:
     """As the compiled graph itself reports: colours and the last convolution's sums stay in FP32."""
     if base == "none":
-        span = replace(span, proto=_without_base(span.proto))
-    engine = opened(openvino, span, layout("yuv420p", *EVEN), precision="bf16")
+        model = replace(model, proto=_without_base(model.proto))
+    engine = opened(openvino, model, layout("yuv420p", *size), precision="bf16")
     convolutions, last = [], []
     for node in engine._compiled.get_runtime_model().get_ordered_ops():  # type: ignore[attr-defined]
         info = {key: value.astype(str) for key, value in node.get_rt_info().items()}
@@ -622,7 +687,7 @@ def test_bf16_only_in_the_network(openvino: Backend, span: Model, base: str) -> 
         if "upsampler.0" in names:
             last.append(info["outputPrecisions"])
     engine.close()
-    assert convolutions == ["bf16"] * sum(node.op_type == "Conv" for node in span.proto.graph.node)
+    assert convolutions == ["bf16"] * sum(node.op_type == "Conv" for node in model.proto.graph.node)
     assert last == ["f32"]
 
 

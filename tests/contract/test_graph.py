@@ -243,8 +243,7 @@ def test_across_layouts(source: Spec, target: Spec, before: ColorTags, after: Co
     [
         (nearest, TensorProto.FLOAT16),
         (shuffled, TensorProto.FLOAT),
-        (shuffled,
-            TensorProto.FLOAT16),
+        (shuffled, TensorProto.FLOAT16),
     ],
 )
 def test_model_types(network: Callable[..., onnx.ModelProto], dtype: int) -> None:
@@ -281,6 +280,50 @@ def test_constant_planes_stay_constant(chroma: tuple[int, int]) -> None:
         planes: Planes = [np.full(shape, code, np.uint8) for shape, code in zip(source.shapes, codes, strict=True)]
         for plane, code in zip(run(feed(planes, source, target, (BT601, BT601))), codes, strict=True):
             assert (plane == code).all()
+
+
+def averages(dtype: int) -> onnx.ModelProto:
+    """The mean of each square of two by two pixels, on four by four."""
+    build = Builder("net/")
+    squares = build.op("AveragePool", "x", kernel_shape=[2, 2], strides=[2, 2])
+    build.op("Resize", squares, "", build.constant([1.0, 1.0, 4.0, 4.0]), name="y", mode="nearest")
+    inputs, outputs = ([helper.make_tensor_value_info(name, dtype, [1, 3, None, None])] for name in "xy")
+    return build.model(inputs, outputs, name="averages")
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT, TensorProto.FLOAT16])
+@pytest.mark.parametrize("planes", ["native", "bytes", "half"])
+def test_multiples(planes: Any, dtype: int) -> None:
+    """A model that needs even sizes gets the last row and column twice, and its result is cropped."""
+    for height, width in [(4, 6), (5, 7), (4, 7), (1, 1)]:
+        source, target = pair(("rgb", 8, (1, 1)), (height, width, 2))
+        composed = compose(averages(dtype), source, target, multiple=2, planes=planes)
+        onnx.checker.check_model(composed, full_check=True)
+        assert violations(composed) == []
+        for values in pictures(source):
+            found = runner(composed)(
+                feed(values, source, target, (RGB_TAGS[1], RGB_TAGS[1]))
+                | {
+                    tensor.name: plane.astype(tensor.dtype)
+                    for tensor, plane in zip(plane_tensors("in", source, planes), values, strict=True)
+                }
+            )
+            for plane, result in zip(values, found, strict=True):
+                whole = np.pad(plane.astype(float), ((0, height % 2), (0, width % 2)), mode="edge")
+                means = whole.reshape(whole.shape[0] // 2, 2, whole.shape[1] // 2, 2).mean(axis=(1, 3))
+                wanted = means.repeat(4, axis=0).repeat(4, axis=1)[: 2 * height, : 2 * width]
+                assert np.abs(result - wanted).max() <= 0.75
+
+
+@pytest.mark.parametrize(("size", "refused"), [((12, 16), False), ((12, 17), True), ((13, 16), True)])
+def test_free_size_needs_the_models_multiples(size: tuple[int, int], refused: bool) -> None:
+    layouts = pair(("yuv", 8, (1, 1)), (*size, 2))
+    if refused:
+        with pytest.raises(ValueError, match="multiple of 2 and a height of 2"):
+            compose(averages(TensorProto.FLOAT), *layouts, multiple=2, dynamic=True)
+    else:
+        composed = compose(averages(TensorProto.FLOAT), *layouts, multiple=2, dynamic=True)
+        onnx.checker.check_model(composed, full_check=True)
 
 
 def test_compose_keeps_the_model() -> None:

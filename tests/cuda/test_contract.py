@@ -9,8 +9,10 @@ import pytest
 
 from tests.contract.test_engine import (
     engine,
+    model,
     references,
     span,
+    squares,
     test_cache,
     test_close,
     test_description,
@@ -18,6 +20,7 @@ from tests.contract.test_engine import (
     test_planes_stay_where_they_are,
     test_result_is_that_of_torch,
     test_settled_options,
+    test_size_that_the_model_does_not_take,
     test_slots,
     test_slots_are_used_again,
     test_target_of_another_kind,
@@ -30,8 +33,10 @@ from vidsr.backends import Backend
 
 __all__ = [
     "engine",
+    "model",
     "references",
     "span",
+    "squares",
     "test_cache",
     "test_close",
     "test_description",
@@ -39,6 +44,7 @@ __all__ = [
     "test_planes_stay_where_they_are",
     "test_result_is_that_of_torch",
     "test_settled_options",
+    "test_size_that_the_model_does_not_take",
     "test_slots",
     "test_slots_are_used_again",
     "test_target_of_another_kind",

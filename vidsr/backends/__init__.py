@@ -13,6 +13,7 @@ from vidsr.backends.base import Backend, Engine, EngineOptions, Slot, Watch
 from vidsr.errors import BackendError, UsageError
 from vidsr.models import Model
 from vidsr.nvidia import card_count
+from vidsr.quantise import learned_ranges
 
 __all__ = [
     "MODULES",
@@ -58,7 +59,7 @@ def choose(
     name: str, options: EngineOptions, model: Model, *, many_sizes: bool = False
 ) -> tuple[Backend, EngineOptions]:
     """The backend of that name, or for "auto" the first of `PREFERENCE` that has the wanted device and precision and
-    runs the model, with its settled options. Raises UsageError, BackendError.
+    runs the model, with its settled options. Raises UsageError, BackendError, ModelError.
 
     many_sizes: a backend that compiles minutes for each size is not taken by itself.
     """
@@ -103,11 +104,15 @@ class _Lack(BackendError):
 
 
 def _usable(name: str, device: str, options: EngineOptions, model: Model) -> tuple[Backend, EngineOptions]:
-    """The backend and its settled options. Raises _Lack, or BackendError for what it refuses."""
+    """The backend and its settled options. Raises _Lack, BackendError for what it refuses, or ModelError for a model
+    without an INT8 form where that is wanted."""
     try:
         backend = load(name, device)
     except BackendError as error:
         raise _Lack(str(error)) from error
     if unfit := backend.unfit(model):
         raise _Lack(unfit)
-    return backend, backend.settle(options)
+    settled = backend.settle(options)
+    if settled.precision == "int8":
+        learned_ranges(model)
+    return backend, settled

@@ -17,7 +17,7 @@ from vidsr.models import Model
 
 __all__ = ["Backend", "Engine", "EngineOptions", "PlainBackend", "Precision", "Slot", "Watch"]
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
 @dataclass(slots=True, eq=False)

@@ -16,6 +16,7 @@ from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout
 from vidsr.graph import CODES_FROM_RGB, RGB_FROM_CODES, compose, plane_names
 from vidsr.models import Model
+from vidsr.quantise import written
 
 __all__ = ["BACKEND", "load_library"]
 
@@ -38,17 +39,22 @@ def load_library() -> Any:
 class OnnxRuntimeEngine:
     """Runs inside `wait`: the session has its own thread pool and nothing to gain from a second frame."""
 
-    def __init__(self, model: Model, source: FrameLayout, target: FrameLayout, provider: str) -> None:
+    def __init__(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> None:
         onnxruntime = load_library()
+        provider, precision = options.device, options.precision
         self.in_flight = 2
         self.source, self.target, self._name = source, target, model.name
-        self.description = f"ONNX Runtime {provider.removesuffix('ExecutionProvider')}, FP32"
+        self.description = f"ONNX Runtime {provider.removesuffix('ExecutionProvider')}, {precision.upper()}"
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
         # Provider libraries raise exceptions of many unrelated classes; each means that it cannot run the graph.
         try:
             self._session = onnxruntime.InferenceSession(
-                compose(model.proto, source, target).SerializeToString(), settings, providers=[provider]
+                compose(
+                    written(model, precision), source, target, multiple=model.multiple, guard=model.guarded
+                ).SerializeToString(),
+                settings,
+                providers=[provider],
             )
         except Exception as error:
             raise BackendError(f"ONNX Runtime cannot run {model.name}: {str(error).strip().splitlines()[0]}") from error
@@ -89,8 +95,8 @@ class OnnxRuntimeBackend(PlainBackend):
         return trouble("ONNX Runtime", "onnxruntime", lambda: load_library().InferenceSession)
 
     def settle(self, options: EngineOptions) -> EngineOptions:
-        if options.precision not in ("auto", "fp32"):
-            raise BackendError(f"--precision {options.precision}: onnxruntime runs fp32 here; leave it at auto")
+        if options.precision not in ("auto", "fp32", "int8"):
+            raise BackendError(f"--precision {options.precision}: onnxruntime runs fp32 and int8; leave it at auto")
         name = "cpu" if options.device == "auto" else options.device
         provider = _PROVIDERS.get(name.lower(), name)
         available = load_library().get_available_providers()
@@ -98,7 +104,9 @@ class OnnxRuntimeBackend(PlainBackend):
             known = {value: key for key, value in _PROVIDERS.items()}
             names = ", ".join(known.get(entry, entry) for entry in available)
             raise BackendError(f"--device {options.device}: this ONNX Runtime has only {names}")
-        return replace(options, device=provider, precision="fp32")
+        if options.precision == "int8" and provider != _PROVIDERS["cpu"]:
+            raise BackendError(f"--precision int8: onnxruntime runs it on cpu only, not {options.device}")
+        return replace(options, device=provider, precision="int8" if options.precision == "int8" else "fp32")
 
     def open(
         self,
@@ -108,7 +116,7 @@ class OnnxRuntimeBackend(PlainBackend):
         options: EngineOptions,
         prepared: object = None,
     ) -> Engine:
-        return OnnxRuntimeEngine(model, source, target, options.device)
+        return OnnxRuntimeEngine(model, source, target, options)
 
 
 BACKEND = OnnxRuntimeBackend()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vidsr.backends.base import Engine, EngineOptions, PlainBackend, Precision, Slot
 from vidsr.backends.library import trouble
@@ -17,8 +20,9 @@ from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout
 from vidsr.graph import CODES_FROM_RGB, HEAD, RGB_FROM_CODES, TAIL, compose, plane_names
 from vidsr.models import Model
+from vidsr.quantise import written
 
-__all__ = ["BACKEND"]
+__all__ = ["BACKEND", "open_raw"]
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
@@ -42,12 +46,14 @@ class OpenVinoEngine:
         self.in_flight = 2
         self.description = f"OpenVINO {device}, {precision.upper()}"
         core = openvino.Core()
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
+        hint = _hint(core, device, precision)
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         if options.cache is not None:
             settings["CACHE_DIR"] = str(options.cache / "openvino")
         try:
-            graph = core.read_model(compose(model.proto, source, target).SerializeToString())
-            if precision != "fp32":
+            composed = compose(written(model, precision), source, target, multiple=model.multiple, guard=model.guarded)
+            graph = core.read_model(composed.SerializeToString())
+            if hint != "f32":
                 graph = _keep_colour_exact(core, graph)
             self._compiled = self._compile(core, graph, settings)
         except RuntimeError as error:
@@ -126,6 +132,38 @@ class OpenVinoBackend(PlainBackend):
         return OpenVinoEngine(model, source, target, options)
 
 
+def open_raw(model: Model) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """The bare model on the processor in FP32, without guard, colours, or anything clipped.
+
+    What is given takes float32 [N, 3, H, W] to float32 [N, 3, scale*H, scale*W]; sizes are multiples of
+    `model.multiple`. Both raise BackendError where OpenVINO cannot run the model.
+    """
+    openvino = _openvino()
+    try:
+        core = openvino.Core()
+        graph = core.read_model(model.proto.SerializeToString())
+        compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    except RuntimeError as error:
+        raise BackendError(f"OpenVINO cannot run {model.name}: {_reason(error)}") from error
+
+    def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        wanted = np.float16 if "f16" in compiled.input(0).element_type.get_type_name() else np.float32
+        try:
+            result: NDArray[Any] = compiled(pictures.astype(wanted))[0]
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO cannot run {model.name}: {_reason(error)}") from error
+        return result.astype(np.float32)
+
+    return run
+
+
+def _hint(core: Any, device: str, precision: Precision) -> str:
+    """What is not INT8 is the fastest that the device has. Without BF16 instructions that hint is emulated."""
+    if precision == "int8":
+        precision = "bf16" if "BF16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES") else "fp32"
+    return _HINTS[precision]
+
+
 def _precision(wanted: Precision, device: str, abilities: Sequence[str]) -> Precision:
     """The fastest that the device has, or the wanted one if it has that."""
     if wanted == "auto":
@@ -133,7 +171,8 @@ def _precision(wanted: Precision, device: str, abilities: Sequence[str]) -> Prec
         if device == "CPU":
             return "bf16" if "BF16" in abilities else "fp32"
         return "fp16" if "FP16" in abilities else "fp32"
-    has = sorted({"FP32", *abilities} & {"FP32", "BF16", "FP16"})
+    known = {"FP32", "BF16", "FP16"} | ({"INT8"} if device == "CPU" else set())
+    has = sorted({"FP32", *abilities} & known)
     if wanted.upper() not in has:
         raise BackendError(
             f"--precision {wanted}: {device} does not have it (it has {', '.join(has)}); leave it at auto"

@@ -26,15 +26,17 @@ def halo_of(model: Model, source: FrameLayout, target: FrameLayout) -> int | Non
     if model.radius is None:
         return None
     reach = model.radius + _CHROMA_REACH * max(*source.chroma, *target.chroma)
-    step = math.lcm(*_steps(source, target))
+    step = math.lcm(*_steps(source, target, model.multiple))
     return -(-reach // step) * step
 
 
-def _steps(source: FrameLayout, target: FrameLayout) -> tuple[int, int]:
-    """What tiles begin on multiples of, down and right: where chroma samples of both source and target begin."""
+def _steps(source: FrameLayout, target: FrameLayout, multiple: int) -> tuple[int, int]:
+    """What tiles begin on multiples of, down and right: where chroma samples of both source and target begin, and
+    where the model does."""
     scale = target.height // source.height
     down, right = (
-        math.lcm(near, far // math.gcd(far, scale)) for near, far in zip(source.chroma, target.chroma, strict=True)
+        math.lcm(multiple, near, far // math.gcd(far, scale))
+        for near, far in zip(source.chroma, target.chroma, strict=True)
     )
     return down, right
 
@@ -71,7 +73,7 @@ def tile_size(
             f"{size} frames need about {whole / 2**20:.0f}M with {model.name}, which looks at the whole picture and "
             f"cannot work in tiles: raise --memory (now {budget_bytes / 2**20:.0f}M)"
         )
-    step = math.lcm(*_steps(source, target))
+    step = math.lcm(*_steps(source, target, model.multiple))
     rows = columns = 1
     while True:
         height = _tile_length(source.height, rows, halo, step)
@@ -124,7 +126,7 @@ class TiledEngine:
     """Cuts frames into overlapping tiles of one size and keeps each tile's exact inside.
 
     Tiles at the border end with the frame, so that the model sees the true border; the result equals that of whole
-    frames but for the rounding of the engine underneath.
+    frames but for the rounding of the engine underneath. multiple: `Model.multiple`.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class TiledEngine:
         *,
         tile: tuple[int, int],
         halo: int,
+        multiple: int = 1,
     ) -> None:
         self.source, self.target, self.in_flight = source, target, 2
         self._scale = target.height // source.height
@@ -142,7 +145,7 @@ class TiledEngine:
         height, width = layouts[0].height, layouts[0].width
         self._inner = open_inner(*layouts)
         self.description = f"{self._inner.description}, in tiles of {width}x{height}"
-        step_y, step_x = _steps(source, target)
+        step_y, step_x = _steps(source, target, multiple)
         self._spans = [
             (rows, columns)
             for rows in _spans(source.height, height, halo, step_y)

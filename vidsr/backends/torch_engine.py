@@ -52,6 +52,10 @@ class TorchEngine:
         self.description = f"torch {device}, FP32"
         self._device = torch.device(device)
         network = networks.load(model.metadata["network"]).build(model.state(), model.metadata)
+        if model.guarded:
+            from vidsr.backends.torch_guard import Guarded
+
+            network = Guarded(network, model.scale)
         self._network = network.to(self._device)
         self._up, self._down = self._matrices(source, False), self._matrices(target, True)
 

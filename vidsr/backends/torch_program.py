@@ -26,6 +26,7 @@ from vidsr import networks
 from vidsr.backends.base import Precision
 from vidsr.backends.cuda.device import Stream
 from vidsr.backends.cuda.torch_device import reported
+from vidsr.backends.torch_guard import Guarded
 from vidsr.filters import chroma_offsets, downsample_taps, upsample_taps
 from vidsr.frame import FrameLayout
 from vidsr.graph import CODES_FROM_RGB, RGB_FROM_CODES, Planes, plane_names
@@ -175,6 +176,8 @@ class TorchProgram:
             # Tensor cores want channels last; converting other tensors to and fro costs more than the convolution.
             if channels_last if channels_last is not None else precision == "fp16":
                 network.to(memory_format=torch.channels_last)
+            if model.guarded:
+                network = Guarded(network, model.scale)
             module = PlaneModule(network, source, target).to(self._device)
             self._work: Any = torch.compile(module, fullgraph=True, dynamic=False) if compiled else module
             if on_card:

@@ -44,7 +44,7 @@ class _Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int] | None]]):
 @click.option("--backend", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")
 @click.option("--device", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")
 @click.option(
-    "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
     help="See `vidsr --help`.",
 )  # fmt: skip
 @click.option("--slots", default=4, show_default=True, type=click.IntRange(1, 16), help="Frames in flight to try.")

@@ -53,8 +53,8 @@ def machine_options(function: _F) -> _F:
         click.option("--backend", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`."),
         click.option("--device", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`."),
         click.option(
-            "--precision", default="fp32", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-            help="See `vidsr --help`.",
+            "--precision", default="fp32", show_default=True,
+            type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]), help="See `vidsr --help`.",
         ),
         click.option("--debug", is_flag=True, help="Show the traceback of an error."),
     ]):  # fmt: skip

@@ -79,6 +79,15 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     "--model", default="span", show_default=True, section="Picture", metavar="NAME|FILE.onnx", help="Model to use."
 )
 @_option(
+    "--guard",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    section="Picture",
+    help="Keep speckles of a model that leaves all reason on hard patterns out of the picture; auto does it where "
+    "`vidsr eval --stability` finds that.",
+)
+@_option(
     "--deinterlace",
     type=click.Choice(["auto", "off", "frame", "field"]),
     default="auto",
@@ -170,9 +179,10 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     "--precision",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
     section="Machine",
-    help="Arithmetic of the model; auto takes the fastest the device has.",
+    help="Arithmetic of the model; auto takes the fastest the device has, but never int8, which only models trained "
+    "for it have.",
 )
 @_option(
     "--hwaccel",

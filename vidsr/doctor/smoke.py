@@ -42,7 +42,7 @@ def reference(say: _Say) -> None:
     given: dict[str, Any] = dict(zip(plane_names("in", source), picture(source), strict=True))
     given |= {RGB_FROM_CODES: colours.rgb_from_codes, CODES_FROM_RGB: colours.codes_from_rgb}
     with np.errstate(all="ignore"):  # it computes both sides of every choice
-        made: Any = ReferenceEvaluator(compose(model.proto, source, target)).run(None, given)
+        made: Any = ReferenceEvaluator(compose(model.proto, source, target, multiple=model.multiple)).run(None, given)
     say({"planes": _text(made)})
 
 

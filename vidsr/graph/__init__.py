@@ -4,6 +4,8 @@
     planes        the tensors at the border, one a plane
     border        the nodes from planes to RGB and back
     composition   compose: all of it around a model
+    guard         nodes behind a model that leaves all reason
+    measure       what a model does with sizes, how far it sees, and its memory
 
 Only `onnx` and numpy. `vidsr.half` lowers a model's precision before it is composed.
 """
@@ -13,10 +15,12 @@ from __future__ import annotations
 from vidsr.graph.border import CODES_FROM_RGB, HEAD, RGB_FROM_CODES, TAIL
 from vidsr.graph.builder import Builder, export_model
 from vidsr.graph.composition import compose
+from vidsr.graph.guard import GUARD_REACH
 from vidsr.graph.planes import Planes, PlaneTensor, plane_names, plane_tensors
 
 __all__ = [
     "CODES_FROM_RGB",
+    "GUARD_REACH",
     "HEAD",
     "RGB_FROM_CODES",
     "TAIL",

@@ -20,6 +20,7 @@ __all__ = [
     "FixedSize",
     "FreeSize",
     "Shaping",
+    "crop",
     "planes_from_rgb",
     "rgb_from_planes",
 ]
@@ -34,7 +35,7 @@ Range = tuple[int, int]
 
 
 class Shaping(Protocol):
-    """The nodes that change shapes. A plane is float32 [H, W], a picture float32 [1, 1, H, W]."""
+    """The nodes that change shapes. A plane is float32 [H, W], a picture float32 [1, C, H, W]."""
 
     def picture_from_plane(self, build: Builder, plane: str, shape: tuple[int, int]) -> str: ...
 
@@ -127,6 +128,11 @@ def planes_from_rgb(build: Builder, rgb: str, layout: FrameLayout, planes: Plane
     return outputs
 
 
+def crop(build: Builder, picture: str, shape: tuple[int, int]) -> str:
+    """The first rows and columns of a picture."""
+    return build.op("Slice", picture, build.constant([0, 0]), build.constant(shape), build.constant([2, 3]))
+
+
 def _codes_from_tensor(build: Builder, tensor: PlaneTensor) -> str:
     """float32 [H, W], code values. The Cast comes first: TensorRT takes bytes at the border and nowhere else."""
     if tensor.dtype == np.float32:
@@ -172,10 +178,9 @@ def _upsample(build: Builder, plane: str, layout: FrameLayout, shaping: Shaping)
     weights = np.einsum("ay,bx->abyx", taps_y, taps_x).reshape(down * right, 1, taps_y.shape[1], taps_x.shape[1])
     phases = build.op("Conv", plane, build.constant(weights.astype(np.float32)))
     full = shaping.interleave(build, phases, layout.chroma, (height, width))
-    if (height * down, width * right) == (layout.height, layout.width):
+    if (height * down, width * right) == layout.shapes[0]:
         return full
-    ends = build.constant([layout.height, layout.width])
-    return build.op("Slice", full, build.constant([0, 0]), ends, build.constant([2, 3]))
+    return crop(build, full, layout.shapes[0])
 
 
 def _downsample(build: Builder, plane: str, layout: FrameLayout, shaping: Shaping) -> str:

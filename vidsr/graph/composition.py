@@ -9,6 +9,7 @@ Inputs of a composed graph: `in0..in2` (planes), `rgb_from_codes` and `codes_fro
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -24,10 +25,12 @@ from vidsr.graph.border import (
     FixedSize,
     FreeSize,
     Shaping,
+    crop,
     planes_from_rgb,
     rgb_from_planes,
 )
 from vidsr.graph.builder import IR_VERSION, Builder, producer
+from vidsr.graph.guard import guarded
 from vidsr.graph.planes import Planes, plane_names, plane_tensors
 
 __all__ = ["compose"]
@@ -38,6 +41,8 @@ def compose(
     source: FrameLayout,
     target: FrameLayout,
     *,
+    multiple: int = 1,
+    guard: bool = False,
     planes: Planes = "native",
     dynamic: bool = False,
 ) -> onnx.ModelProto:
@@ -45,8 +50,11 @@ def compose(
 
     model: one input and one output, float32 or float16 [N, 3, H, W], opset 13 or newer, `target` / `source` times
         larger on output. It is not modified.
+    multiple: what the model needs its height and width to be multiples of (`Model.multiple`). Other pictures are
+        extended by their last row and column, and the result is cropped.
+    guard: keeps results that leave all reason out of the picture (`vidsr.graph.guard`).
     dynamic: height and width are free, and those of the layouts only tell how chroma relates to luma: they must be
-        multiples of the chroma factors, as must be the sizes it is run with.
+        multiples of the chroma factors and of `multiple`, as must be the sizes it is run with.
     Rows of both matrices are those of `vidsr.color.conversion` for the same layouts.
     Raises ValueError for an older opset, and where `dynamic` cannot be had.
     """
@@ -54,7 +62,7 @@ def compose(
     if opset < 13:
         raise ValueError(f"compose needs opset 13 or newer, the model has {opset}")
     if dynamic:
-        _need_multiples(source, target)
+        _need_multiples(source, target, multiple)
     shaping: Shaping = FixedSize() if planes == "native" and not dynamic else FreeSize()
     composed = onnx.ModelProto()
     composed.CopyFrom(model)
@@ -65,6 +73,8 @@ def compose(
     (model_input,), (model_output,) = _free_inputs(composed), list(graph.output)
     head, tail = Builder(HEAD), Builder(TAIL)
     rgb = rgb_from_planes(head, source, planes, shaping)
+    height, width = (-(-length // multiple) * multiple for length in source.shapes[0])
+    rgb = shaping.extend(head, rgb, source.shapes[0], (0, height), (0, width))
     input_type = model_input.type.tensor_type.elem_type
     if input_type != TensorProto.FLOAT:
         rgb = head.op("Cast", rgb, to=input_type)
@@ -73,6 +83,11 @@ def compose(
     upscaled = model_output.name
     if model_output.type.tensor_type.elem_type != TensorProto.FLOAT:
         upscaled = tail.op("Cast", upscaled, to=TensorProto.FLOAT)
+    if guard:
+        exact = model_input.name if input_type == TensorProto.FLOAT else head.nodes[-1].input[0]
+        upscaled = guarded(tail, exact, upscaled, target.height // source.height, (height, width), shaping)
+    if (height, width) != source.shapes[0]:
+        upscaled = crop(tail, upscaled, target.shapes[0])
     outputs = planes_from_rgb(tail, upscaled, target, planes, shaping)
     for node, old, new in zip(
         (producer(tail.nodes, name) for name in outputs), outputs, plane_names("out", target), strict=True
@@ -96,10 +111,10 @@ def compose(
     return composed
 
 
-def _need_multiples(*layouts: FrameLayout) -> None:
-    for layout in layouts:
-        if layout.height % layout.chroma[0] or layout.width % layout.chroma[1]:
-            down, right = layout.chroma
+def _need_multiples(source: FrameLayout, target: FrameLayout, multiple: int) -> None:
+    for layout, step in ((source, multiple), (target, 1)):
+        down, right = (math.lcm(factor, step) for factor in layout.chroma)
+        if layout.height % down or layout.width % right:
             raise ValueError(
                 f"a graph for any size needs a width that is a multiple of {right} and a height of {down}, "
                 f"which {layout.width}x{layout.height} is not"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 
@@ -19,8 +20,9 @@ from vidsr.errors import DeviceMemoryError, MemoryBudgetError, UsageError
 from vidsr.frame import FrameLayout
 from vidsr.job.settings import Settings
 from vidsr.models import Model
+from vidsr.stability import needs_guard
 
-__all__ = ["Conversions", "EnginePlan", "available_memory", "cache_folder", "idle_note", "plan_engine"]
+__all__ = ["Conversions", "EnginePlan", "available_memory", "cache_folder", "guard_note", "idle_note", "plan_engine"]
 
 _MEMORY_SHARE = 0.4
 _DEVICE_SHARE = 0.8
@@ -45,6 +47,10 @@ class EnginePlan:
     tile: tuple[int, int] | None
     prepared: dict[tuple[FrameLayout, FrameLayout], object] = field(default_factory=dict, compare=False)
 
+    @property
+    def guard(self) -> Literal["on", "off"]:
+        return "on" if self.model.guarded else "off"
+
     def prepare(self, watch: Watch) -> None:
         """Does what `open` would take minutes for. Raises BackendError, Cancelled."""
         for ends in self._parts():
@@ -62,7 +68,8 @@ class EnginePlan:
         """The same in FP32. Instead of a card the processor does it: frames that need it are few, and not worth minutes
         of compiling and memory of the card."""
         if self.options.device.startswith("cuda"):
-            return plan_engine(Settings(device="cpu", precision="fp32"), self.model, self.source, self.target)
+            settings = Settings(device="cpu", precision="fp32", guard=self.guard)
+            return plan_engine(settings, self.model, self.source, self.target)
         return replace(self, options=replace(self.options, precision="fp32"))
 
     def _parts(self) -> list[tuple[FrameLayout, FrameLayout]]:
@@ -93,11 +100,12 @@ class EnginePlan:
             return inner(source, target)
         halo = halo_of(self.model, source, target)
         assert halo is not None
-        return TiledEngine(inner, source, target, tile=tile, halo=halo)
+        return TiledEngine(inner, source, target, tile=tile, halo=halo, multiple=self.model.multiple)
 
     def __str__(self) -> str:
         tiles = f", tiles of {self.tile[1]}x{self.tile[0]}" if self.tile else ""
-        return f"{self.backend.name} {self.options.device} {self.options.precision}{tiles}"
+        guard = ", guard on" if self.model.guarded else ""
+        return f"{self.backend.name} {self.options.device} {self.options.precision}{tiles}{guard}"
 
 
 class Conversions:
@@ -179,6 +187,7 @@ def plan_engine(
         slots=settings.slots,
         sizes=sizes,
     )
+    model = _guarded(settings, model, wanted.cache)
     backend, options = backends.choose(settings.backend, wanted, model, many_sizes=many_sizes)
 
     def tile(budget: float) -> tuple[int, int] | None:
@@ -186,7 +195,7 @@ def plan_engine(
             model,
             source,
             target,
-            item_bytes=4 if options.precision == "fp32" else 2,
+            item_bytes=2 if options.precision in ("bf16", "fp16") else 4,
             overhead=backend.memory_overhead,
             budget_bytes=int(budget),
         )
@@ -221,6 +230,21 @@ def idle_note(settings: Settings, plan: EnginePlan) -> str | None:
         return None
     reason = backends.idle_card(EngineOptions(precision=settings.precision), plan.model)
     return f"the NVIDIA card is not used: {reason}" if reason else None
+
+
+def guard_note(settings: Settings, plan: EnginePlan) -> str | None:
+    """What to say where the guard was found necessary."""
+    if settings.guard != "auto" or not plan.model.guarded:
+        return None
+    return f"guard on: {plan.model.name} leaves all reason on hard patterns (see `vidsr eval --stability`)"
+
+
+def _guarded(settings: Settings, model: Model, cache: Path | None) -> Model:
+    """The model as engines are to run it. Raises UsageError."""
+    if settings.guard not in ("auto", "on", "off"):
+        raise UsageError(f"--guard {settings.guard}: choose auto, on or off")
+    wanted = needs_guard(model, cache) if settings.guard == "auto" else settings.guard == "on"
+    return model if wanted == model.guarded else replace(model, guarded=wanted)
 
 
 def _fits(tile: Callable[[float], tuple[int, int] | None], budget: float) -> bool:

@@ -12,7 +12,7 @@ from vidsr import models
 from vidsr.color import RGB, ColorTags
 from vidsr.errors import InputError, OutputError, UsageError
 from vidsr.frame import FrameLayout, VideoTrack
-from vidsr.job.engine import idle_note, plan_engine
+from vidsr.job.engine import guard_note, idle_note, plan_engine
 from vidsr.job.foresee import foresee
 from vidsr.job.geometry import target_geometry
 from vidsr.job.settings import Job, Settings
@@ -64,7 +64,7 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     covers = any(plan.how is not None and plan.track.cover for plan in tracks)
     options = tag_options(source.path, container.format, covers=covers)
     hardware, why_not = choose_decoder(settings, source, deinterlace)
-    idle = idle_note(settings, engine)
+    notes = (idle_note(settings, engine), guard_note(settings, engine), why_not)
     foreseen = list(foresee(source, wanted, video, tracks, container, options, encoder, deinterlace))
     losses = [line.text for line in foreseen if line.loss]
     if settings.strict and losses:
@@ -81,7 +81,7 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
         video=video,
         deinterlace=deinterlace,
         frames=_expected_frames(settings, source, deinterlace),
-        warnings=(*(line for line in (idle, why_not) if line), *(line.text for line in foreseen)),
+        warnings=(*(line for line in notes if line), *(line.text for line in foreseen)),
         hardware=hardware,
     )
 

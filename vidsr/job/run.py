@@ -349,6 +349,7 @@ def _identity(job: Job, source: Unchanged) -> dict[str, str]:
         "--deinterlace": job.deinterlace,
         "--model": f"{job.engine.model.name} ({job.engine.model.sha256[:16]})",
         "the engine": f"{job.engine.backend.name} {job.engine.backend.machine(options)} {options.precision}",
+        "--guard": job.engine.guard,
         "the size of the output": f"{video.layout.width}x{video.layout.height}",
         "the pixel format": f"{pixel_format(video.layout)} {video.layout.siting}",
         "the colour": f"{video.color} {video.hdr}",

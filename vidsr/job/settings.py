@@ -19,7 +19,9 @@ from vidsr.media.info import Accel, Deinterlace, SourceInfo
 if TYPE_CHECKING:
     from vidsr.job.engine import EnginePlan
 
-__all__ = ["Job", "Settings"]
+__all__ = ["Guarding", "Job", "Settings"]
+
+Guarding = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,7 @@ class Settings:
     of the file. hwaccel: what decodes. memory_bytes: for one frame's inference. slots: frames in flight. tracks: see
     `vidsr.media.container.select`. strict: refuse whatever would be lost, and end at the first damage. resume: go on
     with an unfinished run. keep_partial: a run that is stopped leaves a playable file. verify: read the output again
-    and compare.
+    and compare. guard: keep results that leave all reason out of the picture, auto for models that need it.
     """
 
     scale: Fraction | None = None
@@ -56,6 +58,7 @@ class Settings:
     hwaccel: Accel = "auto"
     memory_bytes: int | None = None
     slots: int = 4
+    guard: Guarding = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,9 @@
 
 Written from the paper and the published checkpoints' keys. Two forms of each convolution exist: the training form
 (`sk` beside `conv.0..2`) and the plain 3x3 (`eval_conv`) it is linear-algebraically equal to. Models hold the latter.
+
+A network for speed works at a fraction of the size: squares of `unshuffle` x `unshuffle` pixels become channels in
+front, and the pixel shuffle at the end is larger by as much.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ OFFICIAL_RANGE = 255.0
 class SpanConfig:
     """Everything that the weights leave open or decide.
 
+    unshuffle: side of the squares of pixels that become channels; 1 for the published networks.
     base: what is added to the pixel-shuffled output: nothing, or the input repeated `scale` times.
     rgb_mean, img_range: the input is normalised to `(x - rgb_mean) * img_range`.
     """
@@ -41,14 +45,20 @@ class SpanConfig:
     channels: int
     scale: int
     blocks: int = BLOCKS
+    unshuffle: int = 1
     base: Literal["none", "nearest"] = "none"
     img_range: float = OFFICIAL_RANGE
     rgb_mean: tuple[float, float, float] = OFFICIAL_MEAN
 
     @property
+    def shuffle(self) -> int:
+        """Factor of the pixel shuffle at the end."""
+        return self.scale * self.unshuffle
+
+    @property
     def radius(self) -> int:
-        """Receptive-field radius in input pixels: one for every 3x3 convolution in a row."""
-        return 3 + 3 * self.blocks
+        """Receptive-field radius in input pixels: one square for every 3x3 convolution in a row, and a pixel's own."""
+        return (3 + 3 * self.blocks) * self.unshuffle + self.unshuffle - 1
 
 
 def recognise(keys: frozenset[str]) -> bool:
@@ -66,15 +76,18 @@ def deduce(state: State, metadata: Mapping[str, str]) -> SpanConfig:
     """
     if "conv_1.eval_conv.weight" not in state:
         raise ModelError("the checkpoint lacks conv_1.eval_conv.weight")
-    channels = int(state["conv_1.eval_conv.weight"].shape[0])
+    channels, inputs = state["conv_1.eval_conv.weight"].shape[:2]
     indices = {int(match[1]) for key in state if (match := re.match(r"block_(\d+)\.", key))}
     blocks = len(indices)
     if indices != set(range(1, blocks + 1)) or blocks < 2:
         raise ModelError(f"not a SPAN this project knows: its blocks are numbered {sorted(indices)}")
     outputs = int(state["upsampler.0.weight"].shape[0])
-    scale = math.isqrt(outputs // 3)
-    if outputs != 3 * scale * scale or state["conv_1.eval_conv.weight"].shape[1] != 3:
-        raise ModelError(f"not an RGB SPAN: {outputs} output channels are not 3 x scale x scale")
+    unshuffle, shuffle = math.isqrt(inputs // 3), math.isqrt(outputs // 3)
+    if inputs != 3 * unshuffle**2 or not unshuffle:
+        raise ModelError(f"not an RGB SPAN: {inputs} input channels are not 3 x unshuffle x unshuffle")
+    if outputs != 3 * shuffle**2 or not shuffle or shuffle % unshuffle:
+        factor = "scale" if unshuffle == 1 else f"(scale x {unshuffle})"
+        raise ModelError(f"not an RGB SPAN: {outputs} output channels are not 3 x {factor} x {factor}")
     if state["conv_cat.weight"].shape[1] != 4 * channels:
         raise ModelError("not a SPAN this project knows: conv_cat does not join four features")
     base = metadata.get("base", "none")
@@ -94,8 +107,9 @@ def deduce(state: State, metadata: Mapping[str, str]) -> SpanConfig:
         raise ModelError(f"metadata says {stated}; img_range is one number, rgb_mean three with commas") from None
     return SpanConfig(
         channels=channels,
-        scale=scale,
+        scale=shuffle // unshuffle,
         blocks=blocks,
+        unshuffle=unshuffle,
         base="nearest" if base == "nearest" else "none",
         img_range=img_range,
         rgb_mean=mean,
@@ -163,7 +177,10 @@ class Block(nn.Module):
 
 
 class Span(nn.Module):
-    """RGB float [N, 3, H, W] in 0..1 -> RGB float [N, 3, scale*H, scale*W], not clipped."""
+    """RGB float [N, 3, H, W] in 0..1 -> RGB float [N, 3, scale*H, scale*W], not clipped.
+
+    Sizes that are no multiple of `unshuffle` are extended by the last row and column, and the result is cropped.
+    """
 
     mean: Tensor
 
@@ -172,13 +189,13 @@ class Span(nn.Module):
         self.config = config
         channels = config.channels
         self.register_buffer("mean", torch.tensor(config.rgb_mean).view(1, 3, 1, 1), persistent=False)
-        self.conv_1 = Conv3(3, channels)
+        self.conv_1 = Conv3(3 * config.unshuffle**2, channels)
         for index in range(1, config.blocks + 1):
             self.add_module(f"block_{index}", Block(channels))
         self.conv_2 = Conv3(channels, channels)
         self.conv_cat = nn.Conv2d(4 * channels, channels, 1)
         self.upsampler = nn.Sequential(
-            nn.Conv2d(channels, 3 * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
+            nn.Conv2d(channels, 3 * config.shuffle**2, 3, padding=1), nn.PixelShuffle(config.shuffle)
         )
 
     def halve(self) -> None:
@@ -196,7 +213,12 @@ class Span(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inside, last = self.conv_cat.weight.dtype, self.upsampler[0].weight.dtype
-        feature = self.conv_1(((x - self.mean) * self.config.img_range).to(inside))
+        scale, unshuffle = self.config.scale, self.config.unshuffle
+        height, width = x.shape[2:]
+        if height % unshuffle or width % unshuffle:
+            x = functional.pad(x, (0, -width % unshuffle, 0, -height % unshuffle), mode="replicate")
+        centred = functional.pixel_unshuffle((x - self.mean) * self.config.img_range, unshuffle)
+        feature = self.conv_1(centred.to(inside))
         outputs, value = [], feature
         for index in range(1, self.config.blocks + 1):
             value, first = self.get_submodule(f"block_{index}")(value)
@@ -205,8 +227,8 @@ class Span(nn.Module):
         joined = torch.cat([feature, self.conv_2(value), outputs[0], first], dim=1)
         upscaled: Tensor = self.upsampler(self.conv_cat(joined).to(last))
         if self.config.base == "nearest":
-            upscaled = upscaled + functional.interpolate(x, scale_factor=self.config.scale, mode="nearest")
-        return upscaled
+            upscaled = upscaled + functional.interpolate(x, scale_factor=scale, mode="nearest")
+        return upscaled[:, :, : scale * height, : scale * width]
 
     @classmethod
     def from_state(cls, state: State, metadata: Mapping[str, str]) -> Span:
@@ -231,8 +253,10 @@ def build(state: State, metadata: Mapping[str, str]) -> Span:
 def export(build: Builder, image: str, state: State, config: SpanConfig) -> str:
     """SPAN as ONNX nodes, written out apart from the torch module so that each checks the other.
 
-    image: tensor name of float32 [N, 3, H, W]. Initializers keep their state-dict keys. Returns the output's name.
+    image: tensor name of float32 [N, 3, H, W], height and width multiples of `unshuffle`. Initializers keep their
+        state-dict keys. Returns the output's name.
     """
+    unshuffle, shuffle = config.unshuffle, config.shuffle
 
     def conv(value: str, stem: str, size: int = 3) -> str:
         weight = build.constant(state[f"{stem}.weight"], f"{stem}.weight")
@@ -243,7 +267,12 @@ def export(build: Builder, image: str, state: State, config: SpanConfig) -> str:
         return build.op("Mul", value, build.op("Sigmoid", value))
 
     half = build.constant(np.float32(0.5))
-    mean = build.constant(np.array(config.rgb_mean, np.float32).reshape(1, 3, 1, 1))
+    if unshuffle > 1:
+        # ONNX puts the colours of a pixel side by side; torch, for which the weights are, the pixels of a colour.
+        order = np.arange(3 * unshuffle**2).reshape(unshuffle**2, 3).T.ravel()
+        image = build.op("SpaceToDepth", image, blocksize=unshuffle)
+        image = build.op("Gather", image, build.constant(order), axis=1)
+    mean = build.constant(np.repeat(np.array(config.rgb_mean, np.float32), unshuffle**2).reshape(1, -1, 1, 1))
     centred = build.op("Mul", build.op("Sub", image, mean), build.constant(np.float32(config.img_range)))
     feature = conv(centred, "conv_1.eval_conv")
     value, first_output, first = feature, "", ""
@@ -259,6 +288,7 @@ def export(build: Builder, image: str, state: State, config: SpanConfig) -> str:
     if config.base == "nearest":
         # Repeating the input over the phases before the shuffle is nearest upsampling, added where the last
         # convolution still has its full-precision sums.
-        repeat = build.constant([channel for channel in range(3) for _ in range(config.scale**2)])
+        pixels = np.arange(3 * unshuffle**2).reshape(3, unshuffle, unshuffle)
+        repeat = build.constant(pixels.repeat(config.scale, axis=1).repeat(config.scale, axis=2).ravel())
         phases = build.op("Add", phases, build.op("Gather", image, repeat, axis=1))
-    return build.op("DepthToSpace", phases, blocksize=config.scale, mode="CRD")
+    return build.op("DepthToSpace", phases, blocksize=shuffle, mode="CRD")

@@ -33,6 +33,9 @@ __all__ = ["Row", "network_from", "train"]
 
 _REPORT_STEPS = 50
 _SAVE_STEPS = 500
+_DETAIL = 0.05
+_BIAS_SHARE = 0.2
+"""Adam's rate is in the values' own size, which is about 1 for what biases are added to; Muon's is a share of it."""
 _CALIBRATION_BATCHES = 4
 
 
@@ -62,9 +65,29 @@ def network_from(recipe: Recipe, start: State | None = None) -> Span:
         if left := sorted(key for key in wrong if not key.startswith("upsampler.")):
             raise InputError(f"--init: {left[0]} is of another shape than the recipe's network, or missing")
         network.load_state_dict({key: torch.tensor(start[key]) for key in own if key not in wrong}, strict=False)
-    if recipe.train.bits:
-        round_convolutions(network)
     return network
+
+
+def settle(network: Span, small: Tensor) -> None:
+    """Scales each random convolution so that its output varies by 1 on these pictures, float [N, 3, h, w].
+
+    Layer-sequential unit-variance initialisation (Mishkin and Matas, 2015). Without it SPAN's gates, which multiply by
+    about a quarter of a convolution's output, shut at once: of six blocks four get no gradient, and never learn. The
+    last convolution's output varies by as little as what it adds to the repeated input.
+    """
+    last = network.upsampler[0]
+
+    def scaled(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        factor = (_DETAIL if conv is last else 1.0) / output.std()
+        for weight in conv.parameters():
+            weight.mul_(factor)
+        return output * factor
+
+    hooks = [conv.register_forward_hook(scaled) for conv in network.modules() if isinstance(conv, nn.Conv2d)]
+    with torch.no_grad():
+        network(small)
+    for hook in hooks:
+        hook.remove()
 
 
 def train(
@@ -85,7 +108,10 @@ def train(
     output counts with the recipe's `teach` against the true picture.
     """
     plan = recipe.train
-    run = _Run(recipe, network_from(recipe, start), machine)
+    network = machine.placed(network_from(recipe, start))
+    if start is None:
+        settle(network, machine.tensor(store.batch(np.random.default_rng(plan.seed), plan.batch, plan.patch_px, 1)[0]))
+    run = _Run(recipe, network, machine)
     run.resume(folder)
     if plan.bits and not run.step:
         run.calibrate(store)
@@ -99,7 +125,7 @@ def train(
         rate = _rate(recipe, run.step)
         for optimizer in run.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("share", 1.0)
         rng = np.random.default_rng([plan.seed, run.step])
         small, large = (
             machine.tensor(crops) for crops in store.batch(rng, plan.batch, plan.patch_px, frames=2 if plan.calm else 1)
@@ -135,14 +161,21 @@ class _Run:
 
     def __init__(self, recipe: Recipe, network: Span, machine: Machine) -> None:
         self._plan, self._machine, self.step = recipe.train, machine, 0
+        average = network_from(recipe)
+        if recipe.train.bits:
+            round_convolutions(network)
+            round_convolutions(average)
         self.network = machine.placed(network).train()
-        self.average = machine.placed(network_from(recipe)).eval().requires_grad_(False)
+        self.average = machine.placed(average).eval().requires_grad_(False)
         self.average.load_state_dict(network.state_dict())
         weights = list(network.parameters())
         rate = recipe.train.rate
         self.optimizers: list[torch.optim.Optimizer] = [
             Muon([weight for weight in weights if weight.dim() > 1], rate),
-            torch.optim.Adam([weight for weight in weights if weight.dim() == 1], rate, betas=(0.9, 0.99)),
+            torch.optim.Adam(
+                [{"params": [weight for weight in weights if weight.dim() == 1], "share": _BIAS_SHARE}],
+                betas=(0.9, 0.99),
+            ),
         ]
 
     def calibrate(self, store: Store) -> None:

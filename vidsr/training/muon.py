@@ -17,6 +17,9 @@ __all__ = ["Muon", "orthogonalised"]
 # An odd polynomial whose repeated application takes singular values in 0..1 to about 1 (0.7 to 1.2) in five rounds.
 _POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
+_TINY = 1e-12
+_LEAST = 1e-4
+"""Lets weights that are zero begin to move."""
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
@@ -33,7 +36,11 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of two or more dimensions. rate: sized so that rates good for Adam suit it, and larger ones too."""
+    """For weights of two or more dimensions.
+
+    rate: how far a step moves a weight's values, as a share of their root mean square. So it does not matter how large
+    features are inside a network, and no convolution needs a rate of its own.
+    """
 
     def __init__(self, weights: Iterable[nn.Parameter], rate: float, momentum: float = 0.95) -> None:
         super().__init__(weights, {"lr": rate, "momentum": momentum})
@@ -45,8 +52,10 @@ class Muon(torch.optim.Optimizer):
             keep = group["momentum"]
             for weight in group["params"]:
                 average = self.state[weight].setdefault("average", torch.zeros_like(weight))
-                average.lerp_(weight.grad, 1 - keep)
-                update = orthogonalised(weight.grad.lerp(average, keep).flatten(1))
-                # An orthogonal m x n matrix has a mean square of 1 / max(m, n); Adam's updates have one near 0.2^2.
-                size = 0.2 * math.sqrt(max(update.shape))
+                # Each step's gradient counts the same: one batch that leads far off must not rule those after it.
+                gradient = weight.grad / (weight.grad.norm() + _TINY)
+                average.lerp_(gradient, 1 - keep)
+                update = orthogonalised(gradient.lerp(average, keep).flatten(1))
+                # An orthogonal m x n matrix has a mean square of 1 / max(m, n).
+                size = math.sqrt(max(update.shape)) * (weight.square().mean().sqrt().item() + _LEAST)
                 weight.add_(update.view_as(weight), alpha=-group["lr"] * size)

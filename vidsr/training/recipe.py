@@ -40,7 +40,7 @@ class TrainRecipe:
     steps: int = 10000
     batch: int = 16
     patch_px: int = 48
-    rate: float = 3e-3
+    rate: float = 0.01
     warmup: int = 100
     ema: float = 0.998
     calm: float = 0.0

@@ -13,7 +13,7 @@ from vidsr.errors import InputError, OutputError
 from vidsr.networks import State
 from vidsr.networks.span import Span, deduce
 from vidsr.quantise import KEY, text_from_ranges
-from vidsr.training.quantise import learned_ranges
+from vidsr.training.quantise import ranges_of
 
 __all__ = ["read_start", "read_teacher", "write_weights"]
 
@@ -51,7 +51,7 @@ def write_weights(path: Path, network: Span, notes: Mapping[str, str]) -> None:
         "img_range": repr(config.img_range),
         "rgb_mean": ",".join(str(value) for value in config.rgb_mean),
     }
-    if ranges := learned_ranges(network):
+    if ranges := ranges_of(network):
         stated[KEY] = text_from_ranges(ranges)
     wanted = Span(config).state_dict()
     state = {key: value.float().cpu().contiguous() for key, value in network.state_dict().items() if key in wanted}

@@ -57,7 +57,15 @@ class _Request:
             except ValueError as error:
                 raise BackendError(f"{self.model.name} has no FP16 form ({error}): use --precision fp32") from error
         dynamic = self.sizes is not None
-        composed = compose(proto, self.source, self.target, planes=self.planes, dynamic=dynamic)
+        composed = compose(
+            proto,
+            self.source,
+            self.target,
+            multiple=self.model.multiple,
+            guard=self.model.guarded,
+            planes=self.planes,
+            dynamic=dynamic,
+        )
         return bytes(composed.SerializeToString(deterministic=True))
 
     def key(self, graph: bytes) -> PlanKey:
@@ -158,7 +166,7 @@ def _covering(wanted: _Request, cache: PlanCache) -> Iterator[tuple[_Request, Pl
         try:
             if request.key(request.graph()) == key:
                 yield request, key
-        except ValueError:  # a frame of half a chroma sample, which no dynamic plan takes
+        except ValueError:  # a frame of half a chroma sample or half a square, which no dynamic plan takes
             continue
 
 
