@@ -312,7 +312,7 @@ def test_unknown_device(backend: Backend, span: Model, device: str) -> None:
     assert device in one_line(error).lower()
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8", "nonsense"])
+@pytest.mark.parametrize("precision", ["fp16", "nonsense"])
 def test_precision_that_is_not_there(backend: Backend, precision: Any) -> None:
     """No processor here has FP16 convolutions; the others are no precisions of vidsr."""
     if precision == "fp16" and _has("FP16"):

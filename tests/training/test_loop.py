@@ -211,6 +211,7 @@ class TestRun:
         assert (said["license"], said["training"], said["data"]) == ("CC0-1.0", "a try", "4 pictures and clips")
         assert said["command"] == order.command()
         state, stated = read_checkpoint(tmp_path / "out/mine.safetensors")
+        assert said["int8"] == stated["int8"] and "block_2.c3_r" in said["int8"]
         assert stated["base"] == "nearest" and set(state) <= set(model.state())
         assert (tmp_path / "out/log.csv").read_text().startswith("step,loss,rate")
         assert "<svg" in (tmp_path / "out/log.svg").read_text()

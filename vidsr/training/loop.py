@@ -26,7 +26,7 @@ from vidsr.networks.span import Span, SpanConfig
 from vidsr.training.machine import Machine
 from vidsr.training.muon import Muon
 from vidsr.training.quantise import calibrate, round_convolutions
-from vidsr.training.recipe import Recipe
+from vidsr.training.recipe import Recipe, TrainRecipe
 from vidsr.training.store import Store
 
 __all__ = ["Row", "network_from", "train"]
@@ -105,7 +105,7 @@ def train(
 
     folder: the state of the run is kept in it every few hundred steps and when `stopped` says so, which ends the call
     with None; called again, the run goes on from there. teacher: RGB float [N, 3, h, w] -> [N, 3, s*h, s*w], whose
-    output counts with the recipe's `teach` against the true picture.
+    output counts with the recipe's `teach` against the true picture. The result has ranges for INT8 (`ranges_of`).
     """
     plan = recipe.train
     network = machine.placed(network_from(recipe, start))
@@ -114,7 +114,8 @@ def train(
     run = _Run(recipe, network, machine)
     run.resume(folder)
     if plan.bits and not run.step:
-        run.calibrate(store)
+        _find_ranges(run.network, store, plan, machine)
+        run.average.load_state_dict(run.network.state_dict())
     network, average = run.network, run.average
     losses: list[float] = []
     since = time.perf_counter()
@@ -153,14 +154,25 @@ def train(
             if save:
                 run.save(folder)
             losses, since = [], time.perf_counter()
+    if not plan.bits:
+        round_convolutions(average)
+        _find_ranges(average, store, plan, machine)
     return average
+
+
+def _find_ranges(network: nn.Module, store: Store, plan: TrainRecipe, machine: Machine) -> None:
+    """For INT8: what training for it begins with, and what a model has that was not trained for it."""
+    rng = np.random.default_rng([plan.seed, plan.steps])  # the number of a step that does not come
+    drawn = (store.batch(rng, plan.batch, plan.patch_px, frames=1) for _ in range(_CALIBRATION_BATCHES))
+    with machine.precision():
+        calibrate(network, (machine.tensor(small) for small, _ in drawn))
 
 
 class _Run:
     """What a run consists of between two steps."""
 
     def __init__(self, recipe: Recipe, network: Span, machine: Machine) -> None:
-        self._plan, self._machine, self.step = recipe.train, machine, 0
+        self._ema, self.step = recipe.train.ema, 0
         average = network_from(recipe)
         if recipe.train.bits:
             round_convolutions(network)
@@ -178,18 +190,9 @@ class _Run:
             ),
         ]
 
-    def calibrate(self, store: Store) -> None:
-        """Finds the ranges that training begins with."""
-        plan = self._plan
-        rng = np.random.default_rng([plan.seed, plan.steps])  # the number of a step that does not come
-        drawn = (store.batch(rng, plan.batch, plan.patch_px, frames=1) for _ in range(_CALIBRATION_BATCHES))
-        with self._machine.precision():
-            calibrate(self.network, (self._machine.tensor(small) for small, _ in drawn))
-        self.average.load_state_dict(self.network.state_dict())
-
     def follow(self) -> None:
         """Moves the average. At first it forgets quickly, or the random weights of the beginning would stay in it."""
-        keep = min(self._plan.ema, self.step / (self.step + 10))
+        keep = min(self._ema, self.step / (self.step + 10))
         pairs = zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True)
         for average, value in pairs:
             average.lerp_(value, 1 - keep)
