@@ -234,9 +234,14 @@ class TestRun:
         """The start's input may be 0..255, as that of published weights: the network computes the same."""
         run(Order(recipe=str(recipe), folders=(pictures,), out=tmp_path / "first"), Silent())
         weights = tmp_path / "first/mine.safetensors"
-        start = network_from(read_recipe(recipe), read_start(weights))
         state, _ = read_checkpoint(weights)
-        assert all(np.array_equal(start.state_dict()[key].numpy(), value) for key, value in state.items())
+        for path in (weights, weights.with_suffix(".onnx")):
+            start = network_from(read_recipe(recipe), read_start(path))
+            assert all(np.array_equal(start.state_dict()[key].numpy(), value) for key, value in state.items())
+
+    def test_cannot_begin_from_every_model(self, shared: Path) -> None:
+        with pytest.raises(InputError, match="cannot be begun from"):
+            read_start(shared / "weights/spanx2_ch48.safetensors")
 
     def test_teacher_must_be_wanted(self, recipe: Path, pictures: Path, tmp_path: Path) -> None:
         order = Order(recipe=str(recipe), folders=(pictures,), out=tmp_path / "out", teacher=tmp_path / "t.safetensors")

@@ -28,7 +28,7 @@ __all__ = ["train_model"]
 )  # fmt: skip
 @click.option(
     "--init", metavar="FILE", type=click.Path(path_type=Path),
-    help="Weights to begin from; what does not fit is left out.  [default: random ones]",
+    help="Checkpoint or model to begin from, of the same network; its scale may be another.  [default: random weights]",
 )  # fmt: skip
 @click.option(
     "--teacher", metavar="FILE", type=click.Path(path_type=Path),

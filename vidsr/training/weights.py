@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from vidsr import models
 from vidsr.checkpoint import fused_checkpoint
 from vidsr.errors import InputError, OutputError
 from vidsr.networks import State
-from vidsr.networks.span import Span, deduce
+from vidsr.networks.span import NAME, OFFICIAL_MEAN, Span, deduce
 from vidsr.quantise import KEY, text_from_ranges
 from vidsr.training.quantise import ranges_of
 
@@ -21,16 +22,26 @@ __all__ = ["read_start", "read_teacher", "write_weights"]
 def read_start(path: Path) -> State:
     """A SPAN's weights for `network_from`, whose input is 0..1 and not 0..255 as some are made for.
 
-    Raises ModelError for another network, InputError for one with another base.
+    path: a checkpoint, or a model that came with vidsr or out of a run. Raises ModelError for another network,
+    InputError for one with another base or mean.
     """
-    network, fused, stated = fused_checkpoint(path)
-    config = deduce(fused, stated)
-    if network.NAME != "span" or config.base != "nearest":
+    network, fused, stated = _read(path)
+    config = deduce(fused, stated) if network == NAME else None
+    if config is None or config.base != "nearest" or config.rgb_mean != OFFICIAL_MEAN:
         raise InputError(
             f"{path}: cannot be begun from; a SPAN that adds to the repeated input (base=nearest) is needed"
         )
     first = "conv_1.eval_conv.weight"
     return {**fused, first: fused[first] * np.float32(config.img_range)}
+
+
+def _read(path: Path) -> tuple[str, State, Mapping[str, str]]:
+    """Name of the network, weights, metadata: a model's initializers keep their state-dict keys."""
+    if path.suffix == ".onnx":
+        model = models.load(str(path))
+        return model.metadata.get("network", ""), model.state(), model.metadata
+    network, state, stated = fused_checkpoint(path)
+    return network.NAME, state, stated
 
 
 def read_teacher(path: Path) -> nn.Module:
