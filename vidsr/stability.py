@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from vidsr.backends.openvino_engine import open_raw
 from vidsr.errors import BackendError
-from vidsr.filters import upsample_taps
 from vidsr.models import Model
+from vidsr.resample import resize_matrix
 
 __all__ = ["Finding", "Stability", "examine", "extremes", "needs_guard"]
 
@@ -209,16 +209,10 @@ def _wild(made: NDArray[np.float32], plain: NDArray[np.float32]) -> NDArray[np.b
 
 
 def _bicubic(pictures: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
-    """Keys cubic interpolation (a = -0.5), edges repeating: float32 [N, 3, H, W] to [N, 3, scale*H, scale*W]."""
-    taps, first = upsample_taps(scale, (scale - 1) / 2)
-    for axis in (2, 3):
-        length = pictures.shape[axis]
-        matrix = np.zeros((length, scale, length), np.float32)
-        for tap in range(taps.shape[1]):
-            place = np.clip(np.arange(length) + first + tap, 0, length - 1)
-            matrix[np.arange(length), :, place] += taps[:, tap].astype(np.float32)
-        pictures = np.moveaxis(np.tensordot(pictures, matrix.reshape(-1, length), axes=(axis, 1)), -1, axis)
-    return pictures
+    """float32 [N, 3, H, W] to [N, 3, scale*H, scale*W], not clipped."""
+    rows, columns = (resize_matrix(length, scale * length, "bicubic") for length in pictures.shape[2:])
+    result: NDArray[np.float32] = rows.astype(np.float32) @ pictures @ columns.T.astype(np.float32)
+    return result
 
 
 def needs_guard(model: Model, cache: Path | None) -> bool:
