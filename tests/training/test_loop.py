@@ -208,7 +208,7 @@ class TestRun:
         model = models.load(str(path))
         assert model.scale == 2
         said = model.metadata
-        assert (said["license"], said["training"], said["data"]) == ("CC0-1.0", "a try", "4 pictures and clips")
+        assert (said["license"], said["for"], said["data"]) == ("CC0-1.0", "a try", "4 pictures and clips")
         assert said["command"] == order.command()
         state, stated = read_checkpoint(tmp_path / "out/mine.safetensors")
         assert said["int8"] == stated["int8"] and "block_2.c3_r" in said["int8"]

@@ -42,6 +42,8 @@ def list_models(as_json: bool, debug: bool) -> None:
                 "bytes": path.stat().st_size,
                 "license": metadata.get("license", ""),
                 "quality": metadata.get("quality", ""),
+                "for": metadata.get("for", ""),
+                "guard": metadata.get("guard", ""),
                 "path": str(path),
             }
         )
@@ -52,16 +54,13 @@ def list_models(as_json: bool, debug: bool) -> None:
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    from vidsr.progress import human_bytes
-
-    lines = [("name", "scale", "network", "size", "license", "measured (PSNR-Y, dB)")]
+    lines = [("name", "scale", "made for", "guard", "license", "measured (PSNR-Y, dB)")]
     for row in rows:
         if "error" in row:
             lines.append((row["name"], "", "", "", "", f"unusable: {row['error']}"))
         else:
-            size = human_bytes(row["bytes"])
             licence = row["license"] or "not stated"
-            lines.append((row["name"], f"x{row['scale']}", row["network"], size, licence, row["quality"]))
+            lines.append((row["name"], f"x{row['scale']}", row["for"], row["guard"], licence, row["quality"]))
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 from vidsr.filters import chroma_offsets, downsample_taps, upsample_taps
 from vidsr.frame import FrameLayout
 from vidsr.graph.builder import Builder
+from vidsr.graph.phases import WHOLE, Shuffle, downsampled_phases
 from vidsr.graph.planes import Planes, PlaneTensor, plane_tensors
 
 __all__ = [
@@ -108,10 +109,12 @@ def rgb_from_planes(build: Builder, layout: FrameLayout, planes: Planes, shaping
     return rgb
 
 
-def planes_from_rgb(build: Builder, rgb: str, layout: FrameLayout, planes: Planes, shaping: Shaping) -> list[str]:
-    """Rounded, clipped planes from float32 [1, 3, H', W']; returns the tensors in plane order."""
+def planes_from_rgb(
+    build: Builder, rgb: str, layout: FrameLayout, planes: Planes, shaping: Shaping, shuffle: Shuffle = WHOLE
+) -> list[str]:
+    """Rounded, clipped planes from float32 [1, 3, H', W'] before `shuffle`; returns the tensors in plane order."""
     peak = 2**layout.bits - 1
-    channels = [build.op("Gather", rgb, build.constant([channel]), axis=1) for channel in range(3)]
+    channels = [build.op("Gather", rgb, build.constant(shuffle.channels(colour)), axis=1) for colour in range(3)]
     outputs = []
     for index, tensor in enumerate(plane_tensors("out", layout, planes)):
         row = build.op("Gather", CODES_FROM_RGB, build.constant([index]), axis=0)
@@ -119,7 +122,14 @@ def planes_from_rgb(build: Builder, rgb: str, layout: FrameLayout, planes: Plane
         codes = weights[3]
         for channel, weight in zip(channels, weights[:3], strict=True):
             codes = build.op("Add", codes, build.op("Mul", channel, weight))
-        if index and layout.chroma != (1, 1):
+        sparse = layout.chroma if index else (1, 1)
+        if shuffle.factor > 1:
+            if sparse != (1, 1):
+                codes = downsampled_phases(build, codes, layout, shuffle.factor)
+            down, right = (shuffle.factor // step for step in sparse)
+            height, width = (length // shuffle.factor for length in layout.shapes[0])
+            codes = shaping.interleave(build, codes, (down, right), (height, width))
+        elif sparse != (1, 1):
             codes = _downsample(build, codes, layout, shaping)
         codes = shaping.plane_from_picture(build, codes, layout.shapes[index])
         codes = build.op("Round", codes)

@@ -31,6 +31,7 @@ from vidsr.graph.border import (
 )
 from vidsr.graph.builder import IR_VERSION, Builder, producer
 from vidsr.graph.guard import guarded
+from vidsr.graph.phases import WHOLE, Shuffle
 from vidsr.graph.planes import Planes, plane_names, plane_tensors
 
 __all__ = ["compose"]
@@ -80,7 +81,10 @@ def compose(
         rgb = head.op("Cast", rgb, to=input_type)
     head.nodes[-1].output[0] = model_input.name
 
-    upscaled = model_output.name
+    _hold_accumulators(graph)
+    upscaled, shuffle = model_output.name, WHOLE
+    if planes == "native" and not dynamic and not guard and (height, width) == source.shapes[0]:
+        upscaled, shuffle = _before_shuffle(graph, upscaled, target)
     if model_output.type.tensor_type.elem_type != TensorProto.FLOAT:
         upscaled = tail.op("Cast", upscaled, to=TensorProto.FLOAT)
     if guard:
@@ -88,7 +92,7 @@ def compose(
         upscaled = guarded(tail, exact, upscaled, target.height // source.height, (height, width), shaping)
     if (height, width) != source.shapes[0]:
         upscaled = crop(tail, upscaled, target.shapes[0])
-    outputs = planes_from_rgb(tail, upscaled, target, planes, shaping)
+    outputs = planes_from_rgb(tail, upscaled, target, planes, shaping, shuffle)
     for node, old, new in zip(
         (producer(tail.nodes, name) for name in outputs), outputs, plane_names("out", target), strict=True
     ):
@@ -99,7 +103,6 @@ def compose(
     inputs += [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, (3, 4)) for name in (RGB_FROM_CODES, CODES_FROM_RGB)
     ]
-    _hold_accumulators(graph)
     nodes = [*head.nodes, *graph.node, *tail.nodes]
     for field in (graph.node, graph.input, graph.output, graph.value_info):
         del field[:]
@@ -134,6 +137,19 @@ def _border(
             shape = (*free, *tensor.shape[2:])
         values.append(helper.make_tensor_value_info(tensor.name, helper.np_dtype_to_tensor_dtype(tensor.dtype), shape))
     return values
+
+
+def _before_shuffle(graph: onnx.GraphProto, output: str, target: FrameLayout) -> tuple[str, Shuffle]:
+    """Takes a last pixel shuffle out of the graph where whole chroma samples lie in its squares."""
+    node = next((node for node in graph.node if output in node.output), None)
+    if node is None or node.op_type != "DepthToSpace" or any(output in other.input for other in graph.node):
+        return output, WHOLE
+    stated = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    factor = stated["blocksize"]
+    if any(factor % step for step in target.chroma):
+        return output, WHOLE
+    graph.node.remove(node)
+    return node.input[0], Shuffle(factor=factor, mode=stated.get("mode", b"DCR").decode())
 
 
 def _hold_accumulators(graph: onnx.GraphProto) -> None:

@@ -99,7 +99,7 @@ def run(order: Order, watch: Watch, stopped: Callable[[], bool] = lambda: False)
         return None
     record.plot()
     weights = order.out / f"{recipe.name}.safetensors"
-    notes = {"command": order.command(), "data": f"{len(pictures)} pictures and clips", "training": recipe.note}
+    notes = {"command": order.command(), "data": f"{len(pictures)} pictures and clips", "for": recipe.note}
     write_weights(weights, network, {key: value for key, value in notes.items() if value})
     return import_checkpoint(weights, recipe.name, license=order.license, folder=order.out, overwrite=True)
 
