@@ -22,8 +22,9 @@ __all__ = ["Finding", "Stability", "examine", "extremes", "needs_guard"]
 
 _Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
-_LOW, _HIGH = -0.5, 1.5
-_WILD, _WILD_SHARE = 0.25, 0.001
+_LOW, _HIGH = -1.0, 2.0
+"""Further outside than white is from black, a value has nothing to do with the picture any more."""
+_WILD, _WILD_SHARE = 0.25, 0.01
 _SIDE = 96
 """Of the extremes: a multiple of all that models want multiples of."""
 _STATIC = 2 / 255

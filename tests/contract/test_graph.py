@@ -254,6 +254,72 @@ def test_model_types(network: Callable[..., onnx.ModelProto], dtype: int) -> Non
         check(*layouts, SAME, model=model, limit=1.0)
 
 
+def mixing(factor: int, mode: str, unshuffle: int = 1, dtype: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    """Random sums of nine neighbours, then a pixel shuffle."""
+    build = Builder("net/")
+    inputs, outputs = 3 * unshuffle**2, 3 * factor**2
+    weights = np.random.default_rng(3).random((outputs, inputs, 3, 3))
+    weights /= weights.sum(axis=(1, 2, 3), keepdims=True)
+    squares = build.op("SpaceToDepth", "x", blocksize=unshuffle)
+    weights = weights.astype(helper.tensor_dtype_to_np_dtype(dtype))
+    features = build.op("Conv", squares, build.constant(weights), pads=[1] * 4)
+    build.op("DepthToSpace", features, name="y", blocksize=factor, mode=mode)
+    values = [helper.make_tensor_value_info(name, dtype, [1, 3, None, None]) for name in "xy"]
+    return build.model(values[:1], values[1:], name="mixing")
+
+
+def followed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model, whose shuffle is not its last node."""
+    model.graph.node[-1].output[0] = "z"
+    model.graph.node.append(helper.make_node("Identity", ["z"], ["y"], name="last"))
+    return model
+
+
+def shuffles(model: onnx.ModelProto) -> bool:
+    return any(node.op_type == "DepthToSpace" for node in model.graph.node)
+
+
+SHUFFLES = [(2, 1), (4, 1), (4, 2)]  # factor, unshuffle
+
+
+@pytest.mark.parametrize("mode", ["CRD", "DCR"])
+@pytest.mark.parametrize(("factor", "unshuffle"), SHUFFLES)
+def test_planes_before_the_shuffle(factor: int, unshuffle: int, mode: str) -> None:
+    """Planes made before a last pixel shuffle are those made behind it, to FP32's rounding."""
+    scale, differing, count = factor // unshuffle, 0, 0
+    specs: list[Spec] = [("yuv", 8, chroma) for chroma in [*CHROMA, (1, 1)]]
+    for spec in [*specs, ("yuv", 10, (2, 2)), ("gray", 8, (1, 1)), ("rgb", 8, (1, 1))]:
+        for (rows, columns), siting in itertools.product([(1, 1), (5, 2), (6, 9), (1, 4)], SITINGS):
+            layouts = pair(spec, (rows * unshuffle, columns * unshuffle, scale), siting)
+            short = compose(mixing(factor, mode, unshuffle), *layouts)
+            assert shuffles(short) == any(factor % step for step in spec[2])
+            onnx.checker.check_model(short, full_check=True)
+            whole = compose(followed(mixing(factor, mode, unshuffle)), *layouts)
+            assert shuffles(whole)
+            runs = [runner(short), runner(whole)]
+            tags = (RGB_TAGS[1], RGB_TAGS[1]) if spec[0] == "rgb" else (BT601, BT709)
+            for values in itertools.islice(pictures(layouts[0]), 3):
+                for got, want in zip(*(run(feed(values, *layouts, tags)) for run in runs), strict=True):
+                    difference = np.abs(got.astype(int) - want)
+                    assert difference.max() <= 1, (spec, rows, columns, siting)
+                    differing, count = differing + np.count_nonzero(difference), count + got.size
+    assert differing < count / 10_000
+
+
+def test_shuffle_stays_where_it_must() -> None:
+    """Behind it stand the crop to odd sizes, the guard, and all that other forms of planes know."""
+    layouts = pair(("yuv", 8, (2, 2)), (6, 8, 2))
+    assert not shuffles(compose(mixing(4, "CRD", 2), *layouts))
+    assert shuffles(compose(mixing(4, "CRD", 2), *pair(("yuv", 8, (2, 2)), (5, 8, 2)), multiple=2))
+    assert shuffles(compose(mixing(4, "CRD", 2), *layouts, guard=True))
+    assert shuffles(compose(mixing(4, "CRD", 2), *layouts, dynamic=True))
+    assert all(shuffles(compose(mixing(4, "CRD", 2), *layouts, planes=planes)) for planes in FORMS)
+    twice = mixing(4, "CRD", 2)
+    twice.graph.output[0].name = "last"
+    twice.graph.node.append(helper.make_node("Add", ["y", "y"], ["last"], name="last"))
+    assert shuffles(compose(twice, *layouts))
+
+
 @pytest.mark.parametrize(
     ("tags", "rgb", "codes"),
     [
