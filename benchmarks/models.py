@@ -5,7 +5,7 @@
 Clips of different kinds, and screen recordings, are shrunk by two, encoded, decoded, enlarged and compared, as by
 `vidsr eval`. Beside each --model stand bicubic interpolation and the official checkpoints (--official, from
 ../shared/weights), imported into a temporary folder. What --results holds already is not measured again; models are
-known there by what is in their files, so a changed one is.
+known there by what is in their files, the precision and the guard, so a changed one is.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from vidsr import models
 from vidsr.api import Upscaler
 from vidsr.checkpoint import import_checkpoint
 from vidsr.evaluate import bicubic, footage_of, measure, small_of
+from vidsr.job.engine import default_cache
+from vidsr.stability import needs_guard
 
 CLIPS = {
     "anime_640x480.mp4": "drawn animation, subtitles",
@@ -45,6 +47,8 @@ SCREENS = {
     "screen_recording_tscc.avi": "old desktop",
 }
 CONDITIONS = (("h264", 18), ("h264", 23), ("h264", 28), ("hevc", 28), ("vp9", 33))
+GUARD = 1
+"""Counts up when the guard changes (`vidsr.graph.guard`); what was measured with another is measured again."""
 SCALE = 2
 LARGEST = (270, 480)
 FIGURES = {"psnr_y": ("PSNR-Y, dB", 2), "ssim_y": ("SSIM-Y", 4), "flicker": ("flicker, code values", 3)}
@@ -69,7 +73,8 @@ def opened(choices: argparse.Namespace, stack: ExitStack) -> Iterator[tuple[str,
         upscaler = stack.enter_context(Upscaler(str(path), precision=choices.precision))
         if upscaler.scale != SCALE:
             raise SystemExit(f"{shown}: this measures x{SCALE}, it is x{upscaler.scale}")
-        yield shown, f"{key} {choices.precision}", upscaler
+        guard = f" guard {GUARD}" if needs_guard(models.load(str(path)), default_cache()) else ""
+        yield shown, f"{key} {choices.precision}{guard}", upscaler
 
 
 def measured(choices: argparse.Namespace, kept: dict[str, Row], save: Callable[[], None]) -> list[Row]:
@@ -165,7 +170,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", metavar="NAME|FILE.onnx", help="may be repeated; default span")
     parser.add_argument("--official", nargs="*", default=["spanx2_ch48"], metavar="NAME", help="default spanx2_ch48")
     parser.add_argument("--frames", type=int, default=16, metavar="N", help="of each clip, in runs of 8; default 16")
-    parser.add_argument("--precision", default="fp32", choices=["auto", "fp32", "bf16", "fp16"])
+    parser.add_argument("--precision", default="fp32", choices=["auto", "fp32", "bf16", "fp16", "int8"])
     parser.add_argument("--results", type=Path, required=True, metavar="FILE.json", help="read, and written as it goes")
     parser.add_argument("--table", type=Path, metavar="FILE.md", help="default: standard output")
     choices = parser.parse_args()

@@ -6,6 +6,7 @@ import string
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -152,6 +153,28 @@ def test_shrunk(here: Path, nearest: Path) -> None:
 
     true = footage_of(Path("clip.mp4"), frames=11).runs[0][10]
     assert np.array_equal(found[-24 - 192 : -24, -256:][::2, ::2], true)
+
+
+def test_parts_of_what_is_shrunk_are_those_of_the_source(here: Path, nearest: Path) -> None:
+    """Which is cut to a multiple of four on every side, by one pixel here."""
+    large = noise(98, 130)
+    write_png(Path("in.png"), large)
+    crop = ["--models", nearest, "-o", "out.png", "--shrink", "--codec", "none", "--crop"]
+    assert run("compare", "in.png", *crop, "9,5,40,20") == 0
+    shown = read_rgb(Path("out.png"))[-24 - 40 : -24, -80:][::2, ::2]
+    assert np.array_equal(shown, large[5:25, 9:49])
+    assert run("compare", "in.png", *crop, "0,5,40,20", "-y") == 2
+
+
+def test_beginning_is_late(here: Path, nearest: Path) -> None:
+    """Matroska counts from 0, and this one's first frame comes behind its middle."""
+    with av.open("clip.mp4") as given, av.open("late.mkv", "w") as late:
+        track = late.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.pts is not None and packet.dts is not None:
+                packet.stream, packet.pts, packet.dts = track, packet.pts + 900000, packet.dts + 900000
+                late.mux(packet)
+    assert run("compare", "late.mkv", "--models", nearest, "-o", "out.png", "--guard", "on") == 0
 
 
 def test_picture_and_two_scales(here: Path, nearest: Path) -> None:

@@ -186,6 +186,16 @@ def test_frames_are_encoded_as_a_video() -> None:
     assert recoded(np.repeat(noisy, 8, axis=0), "h264", 23)[1] < 1.5 * recoded(noisy, "h264", 23)[1]
 
 
+@pytest.mark.parametrize("codec", CODECS)
+def test_fraction_of_a_quality_counts(codec: str) -> None:
+    """Or is refused, where the encoder would round it."""
+    row = CODECS[codec]
+    grain = np.random.default_rng(0).normal(0, 12, (4, 96, 128, 3))
+    noisy = np.clip(smooth(4) + grain, 0, 255).astype(np.uint8)
+    sizes = {recoded(noisy, codec, quality)[1] for quality in (row.usual, row.usual + 0.4)}
+    assert len(sizes) == (1 if row.whole else 2)
+
+
 def test_missing_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CODECS, "av1", replace(CODECS["av1"], encoder="libnothing"))
     with pytest.raises(EncoderError, match="--codec av1: this FFmpeg has no libnothing"):
@@ -301,6 +311,7 @@ MISTAKES = {
     "unknown codec": (["clip.mp4", "--codec", "theora"], "--codec theora: choose among h264, hevc"),
     "crf too large": (["clip.mp4", "--crf", "18,52"], "--crf 52: h264 takes 0 (best) to 51"),
     "crf of av1": (["clip.mp4", "--codec", "av1", "--crf", "0"], "av1 takes 1 (best) to 63"),
+    "crf of vp9": (["clip.mp4", "--codec", "vp9", "--crf", "33,33.5"], "--crf 33.5: vp9 takes whole numbers"),
     "crf no number": (["clip.mp4", "--crf", "good"], "--crf good: write a number"),
     "crf nan": (["clip.mp4", "--crf", "nan"], "--crf nan: h264 takes"),
     "crf without codec": (["clip.mp4", "--codec", "none", "--crf", "3"], "nothing is encoded"),
@@ -310,6 +321,7 @@ MISTAKES = {
     "unknown model": (["clip.mp4", "--model", "bicubic,nope"], "no model is called 'nope'"),
     "clip option with folders": ([".", ".", "--crf", "3"], "--crf means nothing with LR_DIR HR_DIR"),
     "clip option with stability": (["--stability", "--codec", "vp9"], "--codec means nothing with --stability"),
+    "guard with stability": (["--stability", "--guard", "on"], "--guard means nothing with --stability"),
     "two clips with stability": (["--stability", "a", "b"], "one clip at most"),
 }
 

@@ -273,6 +273,35 @@ def test_no_speckle_reaches_the_picture(tmp_path: Path, backend: str, precision:
     assert np.abs(made["off"] - plain)[board].max() > 60
 
 
+def test_what_extends_the_picture_counts_nothing(tmp_path: Path) -> None:
+    """31 rows become 32 for a model that wants an even number, and only the last is wild."""
+    spoilt = np.zeros((1, 1, 64, 1), np.float32)
+    spoilt[:, :, 62:] = 9
+
+    def network(build: Builder, image: str) -> str:
+        repeat = build.constant([channel for channel in range(3) for _ in range(4)])
+        large = build.op("DepthToSpace", build.op("Gather", image, repeat, axis=1), blocksize=2, mode="CRD")
+        return build.op("Add", large, build.constant(spoilt))
+
+    source = FrameLayout(family="rgb", bits=8, height=31, width=48)
+    target = replace(source, height=62, width=96)
+    model = export_model(network, name="spoilt", metadata={})
+    picture = np.random.default_rng(0).integers(90, 160, (3, 31, 48), np.uint8)
+    tags = replace(ColorTags(matrix=BT709, full_range=True), matrix=0)
+    rows = conversion(tags, tags, source_bits=8, target_bits=8)
+    made = []
+    for guard in (False, True):
+        composed = compose(model, source, target, multiple=2, guard=guard)
+        compiled = openvino.Core().compile_model(
+            openvino.Core().read_model(composed.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+        given = {f"in{index}": plane for index, plane in enumerate(picture)}
+        given |= {"rgb_from_codes": rows.rgb_from_codes, "codes_from_rgb": rows.codes_from_rgb}
+        made.append(np.stack([compiled(given)[f"out{index}"] for index in range(3)]))
+    np.testing.assert_array_equal(made[0], picture.repeat(2, axis=1).repeat(2, axis=2))
+    np.testing.assert_array_equal(made[1], made[0])
+
+
 # What is decided
 
 
@@ -288,6 +317,15 @@ def test_verdict_is_kept(wild: Model, tame: Model, tmp_path: Path, monkeypatch: 
     assert (needs_guard(wild, cache), needs_guard(tame, cache)) == (True, False)
     monkeypatch.setattr(stability, "examine", lambda model: pytest.fail("the verdict is kept"))
     assert (needs_guard(wild, cache), needs_guard(tame, cache)) == (True, False)
+
+
+def test_verdict_of_another_rule_is_not_taken(wild: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert needs_guard(wild, tmp_path)
+    (kept,) = (tmp_path / "stability").iterdir()
+    kept.write_text('{"guard": "off"}')
+    assert not needs_guard(wild, tmp_path)
+    monkeypatch.setattr(stability, "_RULE", 0)
+    assert needs_guard(wild, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"guard": 1}', "null"])

@@ -16,7 +16,7 @@ from vidsr.graph import export_model
 from vidsr.networks import State
 from vidsr.stability import examine
 
-__all__ = ["fused_checkpoint", "import_checkpoint", "read_checkpoint"]
+__all__ = ["check_name", "fused_checkpoint", "import_checkpoint", "read_checkpoint"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
@@ -78,6 +78,14 @@ def _pickled(path: Path) -> dict[str, Any]:
     }
 
 
+def check_name(name: str, place: str) -> None:
+    """Raises UsageError for what cannot be a model's name. place: where it was given."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{place} {name}: use letters, digits, dots, dashes and underscores")
+    if Path(name).suffix.lower() in (".onnx", *models.CHECKPOINT_SUFFIXES):
+        raise UsageError(f"{place} {name}: that is the name of a file; leave out {Path(name).suffix}")
+
+
 def import_checkpoint(
     path: Path, name: str, *, license: str = "", overwrite: bool = False, folder: Path | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -88,10 +96,7 @@ def import_checkpoint(
         its stability and whether it needs the guard.
     Raises ModelError for what is not a known network, UsageError for an unusable name, OutputError, BackendError.
     """
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"--name {name}: use letters, digits, dots, dashes and underscores")
-    if Path(name).suffix.lower() in (".onnx", *models.CHECKPOINT_SUFFIXES):
-        raise UsageError(f"--name {name}: that is the name of a file; leave out {Path(name).suffix}")
+    check_name(name, "--name")
     folder = folder or models.user_folder()
     target = folder / f"{name}.onnx"
     taken = {path.stem: path for path in [*models.installed(), *folder.glob("*.onnx")]}

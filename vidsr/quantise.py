@@ -1,4 +1,4 @@
-"""Makes the INT8 form of a model that was trained for it.
+"""Makes the INT8 form of a model that has ranges for it.
 
 Weights and the inputs of convolutions become 8-bit codes where the model's metadata gives their ranges; everything
 between stays as it is. It is written as pairs of QuantizeLinear and DequantizeLinear, which say what may be rounded
@@ -49,7 +49,7 @@ def text_from_ranges(ranges: Mapping[str, tuple[float, float]]) -> str:
 def learned_ranges(model: Model) -> Ranges:
     """Those in the model's metadata. Raises ModelError for a model without, and for ranges that are not its own."""
     if KEY not in model.metadata:
-        raise ModelError(f"--precision int8: {model.name} was not trained for it; leave it at auto")
+        raise ModelError(f"--precision int8: {model.name} has no ranges for it; leave it at auto")
     try:
         found = {str(name): (float(low), float(high)) for name, (low, high) in json.loads(model.metadata[KEY]).items()}
     except (ValueError, TypeError, AttributeError):

@@ -25,6 +25,8 @@ _Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 _LOW, _HIGH = -1.0, 2.0
 """Further outside than white is from black, a value has nothing to do with the picture any more."""
 _WILD, _WILD_SHARE = 0.25, 0.01
+_RULE = 2
+"""Counts up with every change of what makes a model safe or not, so that no verdict of another rule is taken."""
 _SIDE = 96
 """Of the extremes: a multiple of all that models want multiples of."""
 _STATIC = 2 / 255
@@ -219,12 +221,12 @@ def _bicubic(pictures: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
 def needs_guard(model: Model, cache: Path | None) -> bool:
     """Whether the model is safe only with the guard: by its metadata, else by the extremes.
 
-    Those take a moment, so the verdict is kept in `cache` under the model's hash. A model that cannot be examined
-    gets the guard.
+    Those take a moment, so the verdict is kept in `cache` under the model's hash and the rule's number. A model that
+    cannot be examined gets the guard.
     """
     if (stated := model.metadata.get("guard")) in ("on", "off"):
         return stated == "on"
-    kept = None if cache is None else cache / "stability" / f"{model.sha256}.json"
+    kept = None if cache is None else cache / "stability" / f"{model.sha256}-{_RULE}.json"
     try:
         if kept is not None:
             return {"on": True, "off": False}[json.loads(kept.read_text(encoding="utf-8"))["guard"]]

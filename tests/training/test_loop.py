@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vidsr.errors import InputError, UsageError
+from vidsr.errors import InputError, OutputError, UsageError
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("PIL", reason="Pillow is not installed")
@@ -22,7 +29,7 @@ from vidsr.training.muon import orthogonalised
 from vidsr.training.recipe import ModelRecipe, Recipe, TrainRecipe, find_recipe, read_recipe
 from vidsr.training.run import Order, run
 from vidsr.training.store import Store
-from vidsr.training.weights import read_start
+from vidsr.training.weights import read_start, write_weights
 
 TINY = ModelRecipe(channels=16, blocks=2)
 PLAN = TrainRecipe(steps=12, batch=2, patch_px=16, warmup=4)
@@ -83,6 +90,13 @@ class TestStore:
             whole = np.sort(small, axis=None).tobytes()
             assert whole not in drawn
 
+    def test_one_shot_is_too_few(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "small.npy", np.zeros((1, 2, 8, 8, 3), np.uint8))
+        np.save(tmp_path / "large.npy", np.zeros((1, 2, 16, 16, 3), np.uint8))
+        (tmp_path / "kinds.json").write_text("{}")
+        with pytest.raises(InputError, match="at least 2 are needed"):
+            Store(tmp_path)
+
     def test_no_store(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="not a set of training data"):
             Store(tmp_path)
@@ -130,6 +144,53 @@ class TestLoop:
         with pytest.raises(InputError, match="is of another shape"):
             network_from(Recipe(name="wide", model=ModelRecipe(channels=32)), start)
 
+    def test_only_new_weights_are_settled(self, store: Store, tmp_path: Path) -> None:
+        """Begun from another scale: the last convolution's output varies as one that began with random weights."""
+        x4 = Recipe(name="x4", model=ModelRecipe(channels=16, blocks=2, scale=4), train=PLAN)
+        start = {key: value.numpy() for key, value in network_from(x4).state_dict().items()}
+        begun = train(
+            replace(x4, model=TINY, train=replace(PLAN, steps=1, rate=1e-12)), store, tmp_path,
+            machine=Machine("cpu"), start=start, on_row=lambda row: None,
+        )  # fmt: skip
+        assert begun is not None
+        seen: list[torch.Tensor] = []
+        begun.upsampler[0].register_forward_hook(lambda module, given, output: seen.append(output))
+        with torch.no_grad():
+            begun(Machine("cpu").tensor(store.batch(np.random.default_rng(0), 2, 16, 1)[0]))
+        assert float(seen[0].std()) == pytest.approx(0.05, rel=0.3)
+        kept = begun.state_dict()["conv_2.eval_conv.weight"].numpy()
+        assert np.allclose(kept, start["conv_2.eval_conv.weight"], atol=1e-6)
+
+    def test_a_start_with_more_blocks_is_refused(self) -> None:
+        deep = network_from(Recipe(name="deep", model=ModelRecipe(channels=16, blocks=3)))
+        with pytest.raises(InputError, match=r"--init: has block_3\..* only 2 blocks"):
+            network_from(Recipe(name="tiny", model=TINY), {k: v.numpy() for k, v in deep.state_dict().items()})
+
+    @pytest.mark.parametrize("stop_after", [None, 5])
+    def test_a_loss_without_end_is_said_and_not_kept(
+        self, store: Store, tmp_path: Path, stop_after: int | None
+    ) -> None:
+        recipe = Recipe(name="tiny", model=TINY, train=replace(PLAN, rate=1e30))
+        with pytest.raises(UsageError, match=r"the loss is not finite at step \d+: lower \[train\] rate"):
+            trained(recipe, store, tmp_path / "run", stop_after)
+        assert not (tmp_path / "run/last.pt").exists()
+
+    def test_a_damaged_state(self, store: Store, tmp_path: Path) -> None:
+        recipe = Recipe(name="tiny", model=TINY, train=PLAN)
+        trained(recipe, store, tmp_path, stop_after=1)
+        path = tmp_path / "last.pt"
+        path.write_bytes(path.read_bytes()[:1000])
+        with pytest.raises(InputError, match=r"last\.pt: not the state of this run, or damaged; remove it"):
+            trained(recipe, store, tmp_path)
+
+    def test_a_full_disk(self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(path: Path, data: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("vidsr.training.loop.write_whole", full)
+        with pytest.raises(OutputError, match=r"last\.pt: cannot be written \(No space left on device\)"):
+            trained(Recipe(name="tiny", model=TINY, train=PLAN), store, tmp_path, stop_after=1)
+
 
 def test_orthogonalised() -> None:
     matrix = torch.randn(16, 144, generator=torch.Generator().manual_seed(0))
@@ -151,6 +212,12 @@ class TestRecipe:
             ("[train]\nsteps = 1.5", "a int is needed"),
             ("[train]\nbatch = true", "a int is needed"),
             ("[train]\nrate = 0", "more than 0"),
+            ("[train]\nrate = inf", "and finite"),
+            ("[train]\nrate = nan", "and finite"),
+            ("[data]\nsamples = 1", "samples must be at least 2"),
+            ("[data]\npatch_px = 130", "data.patch_px is 130; at x2"),
+            ("name = 'a b'", "mine.toml: name a b: use letters"),
+            ("name = 'a.onnx'", "mine.toml: name a.onnx: that is the name of a file"),
             ("[train]\npatch_px = 200", "must be 8 to 128"),
             ("[data]\nshare = {h265 = 1}", "there is no kind 'h265'"),
             ("model = 3", "must be a table"),
@@ -225,6 +292,39 @@ class TestRun:
         with pytest.raises(InputError, match="run with another pictures"):
             run(order, Silent())
 
+    def test_what_was_refused_can_be_put_right(self, recipe: Path, pictures: Path, tmp_path: Path) -> None:
+        from PIL import Image
+
+        order = Order(recipe=str(recipe), folders=(pictures,), out=tmp_path / "out")
+        Image.new("RGB", (20, 20)).save(pictures / "4.png")
+        with pytest.raises(InputError, match="is 20x20"):
+            run(order, Silent())
+        (pictures / "4.png").unlink()
+        assert run(replace(order, seed=3), Silent(), lambda: True) is None
+        assert not (tmp_path / "out/data/kinds.json").exists()
+
+    def test_a_folder_that_cannot_be_used(self, recipe: Path, pictures: Path, tmp_path: Path) -> None:
+        order = Order(recipe=str(recipe), folders=(pictures,), out=tmp_path / "out")
+        order.out.write_text("")
+        with pytest.raises(OutputError, match=r"out: cannot be used for a run \(File exists\)"):
+            run(order, Silent())
+        order.out.unlink()
+        (order.out / "data").mkdir(parents=True)
+        (order.out / "data/kinds.json").write_text("{}")
+        for text in ("[]", "{"):
+            (order.out / "run.json").write_text(text)
+            with pytest.raises(InputError, match=r"run\.json: damaged"):
+                run(order, Silent())
+
+    def test_a_teacher_of_another_scale(self, recipe: Path, pictures: Path, tmp_path: Path) -> None:
+        teacher = tmp_path / "teacher.safetensors"
+        write_weights(teacher, network_from(Recipe(name="x4", model=replace(TINY, scale=4))), {})
+        recipe.write_text(f"{recipe.read_text()}\nteach = 0.5\n")
+        order = Order(recipe=str(recipe), folders=(pictures,), out=tmp_path / "out", teacher=teacher)
+        with pytest.raises(InputError, match="enlarges 4 times, and the recipe 2 times"):
+            run(order, Silent())
+        assert not order.out.exists()
+
     def test_no_pictures(self, recipe: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no such folder"):
             run(Order(recipe=str(recipe), folders=(tmp_path / "none",), out=tmp_path / "out"), Silent())
@@ -247,3 +347,59 @@ class TestRun:
         order = Order(recipe=str(recipe), folders=(pictures,), out=tmp_path / "out", teacher=tmp_path / "t.safetensors")
         with pytest.raises(UsageError, match="--teacher: the recipe mine has none"):
             run(order, Silent())
+
+
+SCRIPT = """
+import multiprocessing, sys
+from pathlib import Path
+
+class Told:
+    def preparing(self, done):
+        if done:
+            print(multiprocessing.active_children()[0].pid, flush=True)
+
+if __name__ == "__main__":  # workers load this file as well, and need none of it
+    from vidsr.cli.shape import interruptible
+    from vidsr.errors import VidsrError
+    from vidsr.training.run import Order, run
+    recipe, pictures, out = sys.argv[1:]
+    with interruptible() as (stop, _):
+        try:
+            print(run(Order(recipe=recipe, folders=(Path(pictures),), out=Path(out)), Told(), stop.is_set))
+        except VidsrError as error:
+            print("refused:", error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="groups of processes get signals on POSIX systems alone")
+class TestPreparing:
+    @pytest.fixture
+    def busy(self, recipe: Path, pictures: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+        """A run in a process group of its own that makes training data, and one of its workers."""
+        recipe.write_text(recipe.read_text().replace("samples = 8", "samples = 100000"))
+        (tmp_path / "script.py").write_text(SCRIPT)
+        with subprocess.Popen(
+            [sys.executable, tmp_path / "script.py", recipe, pictures, tmp_path / "out"], start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            try:
+                yield process, int(process.stdout.readline())
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_stops(self, busy: tuple[subprocess.Popen[str], int], tmp_path: Path, number: int) -> None:
+        process, _ = busy
+        os.killpg(process.pid, number)
+        said, errors = process.communicate(timeout=120)
+        assert said.splitlines()[-1] == "None" and not errors
+        assert not (tmp_path / "out/data/kinds.json").exists()
+
+    def test_a_worker_that_is_killed(self, busy: tuple[subprocess.Popen[str], int]) -> None:
+        process, worker = busy
+        os.kill(worker, signal.SIGKILL)
+        said, errors = process.communicate(timeout=120)
+        assert "refused: making training data: a worker process was killed" in said.splitlines()[-1] and not errors

@@ -197,7 +197,7 @@ def test_ranges_come_back(network: Span, model: models.Model, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "--precision int8: tiny was not trained for it"),
+        (None, "--precision int8: tiny has no ranges for it"),
         ("{", "hold no ranges"),
         ("[1]", "hold no ranges"),
         ('{"conv_2.eval_conv":[1,2]}', "wrong range for 'conv_2.eval_conv'"),

@@ -1,4 +1,7 @@
-"""Looks at every result of a low precision and computes a collapsed one again in FP32."""
+"""Looks at every result of a low precision and computes a collapsed one again in FP32.
+
+The nodes of `vidsr.graph.guard` are something else: part of a model's graph, in FP32 as well, and per neighbourhood.
+"""
 
 from __future__ import annotations
 

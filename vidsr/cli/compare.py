@@ -107,7 +107,9 @@ def compare(
         if shrink and (len(scales) > 1 or len(quality) > 1):
             raise click.UsageError("--shrink: all models must have the same scale, and --crf one number")
         scale = max(scales)
-        picture, true = _source(source, at, scale if shrink else None, None if codec == "none" else codec, quality[0])
+        picture, true, corner = _source(
+            source, at, scale if shrink else None, None if codec == "none" else codec, quality[0]
+        )
         plain = Column(name=f"{'shrunk' if shrink else 'source'}, {zoom}x", image=picture, scale=1)
         several = len(scales) > 1
         made = [
@@ -115,7 +117,7 @@ def compare(
             for name, own, upscale in ways
         ]
     truth = Column(name="original", image=true, scale=scale) if true is not None else None
-    boxes = _boxes(crops, picture.shape[:2], scale if shrink else 1) or choose(
+    boxes = _boxes(crops, corner, picture.shape[:2], scale if shrink else 1) or choose(
         made if len(made) > 1 else [plain, *made], count=count, height=_CROP[0], width=_CROP[1]
     )
     write_png(output, sheet([plain, *made], boxes, zoom=zoom, truth=truth))
@@ -133,33 +135,47 @@ def _check_target(output: Path, overwrite: bool) -> None:
         raise OutputError(f"{output} exists already: add -y to replace it, or choose another name")
 
 
-def _source(path: Path, at: Any, scale: int | None, codec: str | None, quality: float) -> tuple[Any, Any]:
-    """(the picture that is enlarged, what it was before it was shrunk by `scale` or None), uint8 [H, W, 3]."""
+def _source(
+    path: Path, at: Any, scale: int | None, codec: str | None, quality: float
+) -> tuple[Any, Any, tuple[int, int]]:
+    """The picture that is enlarged, and what it was before it was shrunk by `scale` or None, uint8 [H, W, 3].
+
+    The last is what was cut from above and from the left, so that it can be shrunk.
+    """
     from fractions import Fraction
 
     from vidsr.evaluate import footage_of, small_of
     from vidsr.media.source import probe
 
-    info = probe(path)
-    rate = info.video.rate or Fraction(25)
-    if at is None:
-        at = (info.video.duration_seconds or info.duration_seconds or Fraction(0)) / 2
-    lead = min(_LEAD, math.floor(at * rate)) if scale else 0
-    footage = footage_of(path, frames=lead + 1, multiple=2 * scale if scale else 1, start=at - lead / rate)
+    video = probe(path).video
+    rate = video.rate or Fraction(25)
+    lead = _LEAD if scale else 0
+    if at is not None:
+        lead = min(lead, math.floor(at * rate))
+    start = None if at is None else at - lead / rate
+    footage = footage_of(path, frames=lead + 1, multiple=2 * scale if scale else 1, start=start)
+    true = footage.runs[0][-1]
     if scale is None:
-        return footage.runs[0][-1], None
-    return small_of(footage, scale, codec, quality).runs[0][-1], footage.runs[0][-1]
+        return true, None, (0, 0)
+    corner = (video.layout.height - true.shape[0]) // 2, (video.layout.width - true.shape[1]) // 2
+    return small_of(footage, scale, codec, quality).runs[0][-1], true, corner
 
 
-def _boxes(crops: Sequence[tuple[int, ...]], size: tuple[int, int], scale: int) -> list[Box]:
-    """The parts that --crop names, in pixels of the picture that is enlarged, which is `scale` times smaller."""
+def _boxes(crops: Sequence[tuple[int, ...]], corner: tuple[int, int], size: tuple[int, int], scale: int) -> list[Box]:
+    """The parts that --crop names, in pixels of the picture that is enlarged.
+
+    corner: (top, left) of that picture in the source. size: its (height, width), `scale` times smaller.
+    """
     from vidsr.evaluate import Box
 
     boxes = []
     for crop in crops:
-        left, top, width, height = (number // scale for number in crop)
-        if min(height, width) < 1 or top + height > size[0] or left + width > size[1]:
+        offsets = (corner[1], corner[0], 0, 0)
+        left, top, width, height = ((number - offset) // scale for number, offset in zip(crop, offsets, strict=True))
+        if min(left, top) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:
             where = f"{size[1] * scale}x{size[0] * scale}"
+            if any(corner):
+                where += f" from {corner[1]},{corner[0]} on"
             raise click.UsageError(f"--crop {','.join(map(str, crop))} is not within the picture, {where}")
         boxes.append(Box(top=top, left=left, height=height, width=width))
     return boxes

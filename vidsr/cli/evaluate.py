@@ -56,6 +56,10 @@ def machine_options(function: _F) -> _F:
             "--precision", default="fp32", show_default=True,
             type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]), help="See `vidsr --help`.",
         ),
+        click.option(
+            "--guard", default="auto", show_default=True, type=click.Choice(["auto", "on", "off"]),
+            help="See `vidsr --help`.",
+        ),
         click.option("--debug", is_flag=True, help="Show the traceback of an error."),
     ]):  # fmt: skip
         function = option(function)
@@ -127,14 +131,13 @@ def evaluate_model(
     PSNR and SSIM are means over frames, on luma (BT.601), a border of `scale` pixels left out: the convention of the
     field's papers. An equal frame of a clip counts 100 dB. Flicker is how far the change from one frame to the next is
     from the true change: mean |(out[t+1] - out[t]) - (true[t+1] - true[t])| of luma in code values; 0 is as calm as the
-    original. No VMAF: FFmpeg as PyAV ships it is built
-    without libvmaf.
+    original. kbit/s is at the clip's own frame rate. No VMAF: FFmpeg as PyAV ships it is built without libvmaf.
     """
     clip_alone = ["codec", "crf", "frames", "crop"]
     if stability:
         from vidsr.cli.stability import report
 
-        refuse(ctx, [*clip_alone, "backend", "device", "precision"], "with --stability")
+        refuse(ctx, [*clip_alone, "backend", "device", "precision", "guard"], "with --stability")
         if len(paths) > 1:
             raise click.UsageError("--stability takes one clip at most")
         return report(names, paths[0] if paths else None, as_json)
@@ -260,6 +263,8 @@ def qualities_of(codec: str, crf: str | None) -> list[float]:
             raise click.UsageError(
                 f"--crf {quality:g}: {codec} takes {row.best:g} (best) to {row.smallest:g} (smallest)"
             )
+        if row.whole and quality != int(quality):
+            raise click.UsageError(f"--crf {quality:g}: {codec} takes whole numbers")
     return list(dict.fromkeys(qualities))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -56,10 +58,12 @@ def train_model(
     """Trains a model as RECIPE says: a name (span, span-fast, ...) or a .toml file.
 
     The large pictures are shrunk and degraded as real files are (encoded with H.264, HEVC, VP9, AV1 and MPEG-2, among
-    others), and the network learns the way back. The same command gives the same weights on the same machine.
+    others), and the network learns the way back. The same command gives the same weights on the same processor; on a
+    CUDA card the last digits may differ. Ctrl-C stops and keeps what is there; a second one leaves at once.
     Needs more packages: pip install 'vidsr[train]'
     """
     try:
+        from vidsr.training.machine import prepare_process
         from vidsr.training.run import Order, run
     except ModuleNotFoundError as error:
         raise BackendError(
@@ -70,13 +74,22 @@ def train_model(
         recipe=recipe, folders=folders, out=out, init=init, teacher=teacher, steps=steps, seed=seed, device=device,
         license=license,
     )  # fmt: skip
-    with interruptible() as (stop, _), _Display() as display:
+    prepare_process()
+    with interruptible() as (stop, cancel), _Display() as display:
+        Thread(target=_leave, args=(cancel, display), daemon=True).start()
         path = run(order, display, stop.is_set)
     if path is None:
         click.echo(f"stopped; the same command goes on from {out}")
         return 130
     click.echo(f"{path}: use it with --model {path}, or install it with `vidsr import`")
     return 0
+
+
+def _leave(cancel: Event, display: _Display) -> None:
+    """Ends the process once `cancel` is set, whatever it is in the midst of: all files it keeps are written whole."""
+    cancel.wait()
+    display.__exit__()
+    os._exit(130)
 
 
 class _Display:

@@ -181,8 +181,8 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     show_default=True,
     type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
     section="Machine",
-    help="Arithmetic of the model; auto takes the fastest the device has, but never int8, which only models trained "
-    "for it have.",
+    help="Arithmetic of the model; auto takes the fastest the device has, but never int8, for which a "
+    "model needs ranges; those `vidsr train` makes have them.",
 )
 @_option(
     "--hwaccel",

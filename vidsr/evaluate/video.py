@@ -46,7 +46,10 @@ class Footage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Small:
-    """What a model gets of some footage. runs: as there, `scale` times smaller. kilobits_per_second: None unencoded."""
+    """What a model gets of some footage. runs: as there, `scale` times smaller.
+
+    kilobits_per_second: at the footage's own rate; None unencoded.
+    """
 
     runs: tuple[NDArray[Any], ...]
     scale: int

@@ -75,11 +75,14 @@ def compose(
     head, tail = Builder(HEAD), Builder(TAIL)
     rgb = rgb_from_planes(head, source, planes, shaping)
     height, width = (-(-length // multiple) * multiple for length in source.shapes[0])
+    exact = rgb
     rgb = shaping.extend(head, rgb, source.shapes[0], (0, height), (0, width))
     input_type = model_input.type.tensor_type.elem_type
     if input_type != TensorProto.FLOAT:
         rgb = head.op("Cast", rgb, to=input_type)
     head.nodes[-1].output[0] = model_input.name
+    if rgb == exact:
+        exact = model_input.name
 
     _hold_accumulators(graph)
     upscaled, shuffle = model_output.name, WHOLE
@@ -87,11 +90,10 @@ def compose(
         upscaled, shuffle = _before_shuffle(graph, upscaled, target)
     if model_output.type.tensor_type.elem_type != TensorProto.FLOAT:
         upscaled = tail.op("Cast", upscaled, to=TensorProto.FLOAT)
-    if guard:
-        exact = model_input.name if input_type == TensorProto.FLOAT else head.nodes[-1].input[0]
-        upscaled = guarded(tail, exact, upscaled, target.height // source.height, (height, width), shaping)
     if (height, width) != source.shapes[0]:
         upscaled = crop(tail, upscaled, target.shapes[0])
+    if guard:
+        upscaled = guarded(tail, exact, upscaled, target.height // source.height, source.shapes[0], shaping)
     outputs = planes_from_rgb(tail, upscaled, target, planes, shaping, shuffle)
     for node, old, new in zip(
         (producer(tail.nodes, name) for name in outputs), outputs, plane_names("out", target), strict=True
@@ -141,8 +143,8 @@ def _border(
 
 def _before_shuffle(graph: onnx.GraphProto, output: str, target: FrameLayout) -> tuple[str, Shuffle]:
     """Takes a last pixel shuffle out of the graph where whole chroma samples lie in its squares."""
-    node = next((node for node in graph.node if output in node.output), None)
-    if node is None or node.op_type != "DepthToSpace" or any(output in other.input for other in graph.node):
+    node = producer(graph.node, output)
+    if node.op_type != "DepthToSpace":
         return output, WHOLE
     stated = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     factor = stated["blocksize"]

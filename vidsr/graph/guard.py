@@ -2,6 +2,7 @@
 
 Some networks multiply their own activations and answer a checkerboard or sharp text with values of hundreds, where
 white is 1. The guard looks for results that no interpolation is near, and blends their surroundings to one.
+`vidsr.backends.guard` is something else: it looks at finished frames of a low precision, whatever the model.
 `vidsr.stability` says which models need it; `vidsr.backends.torch_guard` is the same in torch.
 """
 

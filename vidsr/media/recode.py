@@ -24,7 +24,7 @@ __all__ = ["CODECS", "Codec", "coded", "recoded"]
 class Codec:
     """encoder, decoder: FFmpeg's names. usual, best, smallest: the quality as numbers of its own.
 
-    options: the encoder's for a quality.
+    options: the encoder's for a quality. whole: it would round a fraction.
     """
 
     encoder: str
@@ -33,6 +33,7 @@ class Codec:
     best: float
     smallest: float
     options: Callable[[float], dict[str, str]]
+    whole: bool = False
 
 
 def _crf(**others: str) -> Callable[[float], dict[str, str]]:
@@ -51,17 +52,19 @@ CODECS = {
     ),
     "hevc": Codec(
         encoder="libx265", decoder="hevc", usual=28, best=0, smallest=51,
-        options=_crf(preset="medium", **{"x265-params": "log-level=error:pools=none"}),
+        options=_crf(preset="medium", **{"x265-params": "log-level=error:pools=none:frame-threads=1"}),
     ),
     "vp9": Codec(
-        encoder="libvpx-vp9", decoder="vp9", usual=33, best=0, smallest=63,
+        encoder="libvpx-vp9", decoder="vp9", usual=33, best=0, smallest=63, whole=True,
         options=_crf(b="0", deadline="good", **{"cpu-used": "2"}),
     ),
     "av1": Codec(
-        encoder="libsvtav1", decoder="libdav1d", usual=35, best=1, smallest=63,
+        encoder="libsvtav1", decoder="libdav1d", usual=35, best=1, smallest=63, whole=True,
         options=_crf(preset="8", **{"svtav1-params": "lp=1"}),
     ),
-    "mpeg2": Codec(encoder="mpeg2video", decoder="mpeg2video", usual=5, best=1, smallest=31, options=_quantizer),
+    "mpeg2": Codec(
+        encoder="mpeg2video", decoder="mpeg2video", usual=5, best=1, smallest=31, whole=True, options=_quantizer
+    ),
 }  # fmt: skip
 """A new codec is one row here."""
 

@@ -8,10 +8,10 @@ if it had not been.
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vidsr.errors import InputError
+from vidsr.durable import write_whole
+from vidsr.errors import InputError, OutputError, UsageError
 from vidsr.evaluate import psnr, y_of
 from vidsr.networks import State
 from vidsr.networks.span import Span, SpanConfig
@@ -37,6 +38,7 @@ _DETAIL = 0.05
 _BIAS_SHARE = 0.2
 """Adam's rate is in the values' own size, which is about 1 for what biases are added to; Muon's is a share of it."""
 _CALIBRATION_BATCHES = 4
+_PSNR_OF_EQUALS = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,21 +57,30 @@ def network_from(recipe: Recipe, start: State | None = None) -> Span:
     """The recipe's network with random weights from the seed, or those of `start`.
 
     The last convolution stays random where the scale is another one: a x4 model may begin from a x2 one. Raises
-    InputError where anything else does not fit.
+    InputError where anything else does not fit, and for a start with more blocks.
     """
     torch.manual_seed(recipe.train.seed)
     network = Span(SpanConfig(**asdict(recipe.model), base="nearest", img_range=1.0))
     if start is not None:
         own = network.state_dict()
-        wrong = {key for key in own if key not in start or start[key].shape != own[key].shape}
-        if left := sorted(key for key in wrong if not key.startswith("upsampler.")):
+        fresh = _random_keys(network, start)
+        if left := sorted(key for key in fresh if not key.startswith("upsampler.")):
             raise InputError(f"--init: {left[0]} is of another shape than the recipe's network, or missing")
-        network.load_state_dict({key: torch.tensor(start[key]) for key in own if key not in wrong}, strict=False)
+        if left := sorted(key for key in start if key.startswith("block_") and key not in own):
+            raise InputError(f"--init: has {left[0]}, and the recipe's network has only {recipe.model.blocks} blocks")
+        network.load_state_dict({key: torch.tensor(start[key]) for key in own if key not in fresh}, strict=False)
     return network
 
 
-def settle(network: Span, small: Tensor) -> None:
-    """Scales each random convolution so that its output varies by 1 on these pictures, float [N, 3, h, w].
+def _random_keys(network: Span, start: State | None) -> set[str]:
+    """Of the network's weights, those that `start` does not give."""
+    given = {key: value.shape for key, value in (start or {}).items()}
+    return {key for key, value in network.state_dict().items() if given.get(key) != value.shape}
+
+
+def settle(network: Span, small: Tensor, keys: Collection[str]) -> None:
+    """Scales each convolution with a weight among `keys`, all random, so that its output varies by 1 on these pictures,
+    float [N, 3, h, w].
 
     Layer-sequential unit-variance initialisation (Mishkin and Matas, 2015). Without it SPAN's gates, which multiply by
     about a quarter of a convolution's output, shut at once: of six blocks four get no gradient, and never learn. The
@@ -83,7 +94,11 @@ def settle(network: Span, small: Tensor) -> None:
             weight.mul_(factor)
         return output * factor
 
-    hooks = [conv.register_forward_hook(scaled) for conv in network.modules() if isinstance(conv, nn.Conv2d)]
+    hooks = [
+        module.register_forward_hook(scaled)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d) and f"{name}.weight" in keys
+    ]
     with torch.no_grad():
         network(small)
     for hook in hooks:
@@ -106,11 +121,14 @@ def train(
     folder: the state of the run is kept in it every few hundred steps and when `stopped` says so, which ends the call
     with None; called again, the run goes on from there. teacher: RGB float [N, 3, h, w] -> [N, 3, s*h, s*w], whose
     output counts with the recipe's `teach` against the true picture. The result has ranges for INT8 (`ranges_of`).
+    Raises InputError for a start or a kept state that cannot be used, UsageError for a rate that is too high,
+    OutputError.
     """
     plan = recipe.train
     network = machine.placed(network_from(recipe, start))
-    if start is None:
-        settle(network, machine.tensor(store.batch(np.random.default_rng(plan.seed), plan.batch, plan.patch_px, 1)[0]))
+    if fresh := _random_keys(network, start):
+        drawn, _ = store.batch(np.random.default_rng(plan.seed), plan.batch, plan.patch_px, 1)
+        settle(network, machine.tensor(drawn), fresh)
     run = _Run(recipe, network, machine)
     run.resume(folder)
     if plan.bits and not run.step:
@@ -121,6 +139,7 @@ def train(
     since = time.perf_counter()
     while run.step < plan.steps:
         if stopped():
+            _require_finite(losses, run.step)
             run.save(folder)
             return None
         rate = _rate(recipe, run.step)
@@ -132,11 +151,12 @@ def train(
             machine.tensor(crops) for crops in store.batch(rng, plan.batch, plan.patch_px, frames=2 if plan.calm else 1)
         )
         with machine.precision():
-            made = network(small)
+            made = network(small).float()
+        loss = _loss(made, large, plan.calm)
         if teacher is not None:
             with torch.no_grad(), machine.precision():
-                large = torch.lerp(large, teacher(small).float(), plan.teach)
-        loss = _loss(made.float(), large, plan.calm)
+                taught = teacher(small).float()
+            loss = torch.lerp(loss, _loss(made, taught, plan.calm), plan.teach)
         for optimizer in run.optimizers:
             optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -150,6 +170,7 @@ def train(
             save = run.step % _SAVE_STEPS == 0 or last
             pace = len(losses) / (time.perf_counter() - since)
             score = _validate(average, store, machine) if save else None
+            _require_finite(losses if score is None else [*losses, score], run.step)
             on_row(Row(step=run.step, loss=float(np.mean(losses)), rate=rate, steps_per_second=pace, psnr_y=score))
             if save:
                 run.save(folder)
@@ -161,11 +182,17 @@ def train(
 
 
 def _find_ranges(network: nn.Module, store: Store, plan: TrainRecipe, machine: Machine) -> None:
-    """For INT8: what training for it begins with, and what a model has that was not trained for it."""
+    """For INT8: what training for it begins with, and what a model gets after other training."""
     rng = np.random.default_rng([plan.seed, plan.steps])  # the number of a step that does not come
     drawn = (store.batch(rng, plan.batch, plan.patch_px, frames=1) for _ in range(_CALIBRATION_BATCHES))
     with machine.precision():
         calibrate(network, (machine.tensor(small) for small, _ in drawn))
+
+
+def _require_finite(values: list[float], step: int) -> None:
+    """Raises UsageError: weights that are not finite never become so again."""
+    if not np.isfinite(values).all():
+        raise UsageError(f"the loss is not finite at step {step}: lower [train] rate in the recipe, and begin again")
 
 
 class _Run:
@@ -204,20 +231,26 @@ class _Run:
             "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
-        temporary = folder / "last.pt.part"
-        torch.save(state, temporary)
-        os.replace(temporary, folder / "last.pt")
+        held = io.BytesIO()
+        torch.save(state, held)
+        try:
+            write_whole(folder / "last.pt", held.getvalue())
+        except OSError as error:
+            raise OutputError(f"{folder / 'last.pt'}: cannot be written ({error.strerror or error})") from error
 
     def resume(self, folder: Path) -> None:
         path = folder / "last.pt"
         if not path.exists():
             return
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        self.step = state["step"]
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.step = state["step"]
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+        except Exception as error:  # damaged files end in struct.error, EOFError, RuntimeError and more
+            raise InputError(f"{path}: not the state of this run, or damaged; remove it to train again") from error
 
 
 def _rate(recipe: Recipe, step: int) -> float:
@@ -236,12 +269,14 @@ def _loss(made: Tensor, large: Tensor, calm: float) -> Tensor:
 
 
 def _validate(network: nn.Module, store: Store, machine: Machine) -> float:
-    """Mean PSNR on luma, in dB, a border of `scale` pixels left out, over the first frames of the shots kept back."""
+    """Mean PSNR on luma, in dB, a border of `scale` pixels left out, over the first frames of the shots kept back; of
+    a frame at most 100."""
     scores = []
     for small, large in store.validation():
         with torch.no_grad(), machine.precision():
             made = network(machine.tensor(small[None].transpose(0, 3, 1, 2)))[0].float()
         codes = made.clamp(0, 1).mul(255).round().permute(1, 2, 0).cpu().numpy()
         edge = store.scale
-        scores.append(psnr(*(y_of(picture)[edge:-edge, edge:-edge] for picture in (large, codes))))
+        found = psnr(*(y_of(picture)[edge:-edge, edge:-edge] for picture in (large, codes)))
+        scores.append(min(found, _PSNR_OF_EQUALS))  # a NaN stays one
     return float(np.mean(scores))

@@ -7,14 +7,20 @@ import math
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 
+from vidsr.durable import write_whole
 from vidsr.errors import InputError, OutputError, UsageError
 from vidsr.training.canvas import FAMILIES, faces
 from vidsr.training.kinds import KINDS, shots_of
@@ -23,6 +29,8 @@ from vidsr.training.scenes import check
 __all__ = ["DataRecipe", "prepare"]
 
 _SHOTS_PER_REEL = 16
+_LOOK_SECONDS = 0.2
+"""How often it is asked whether to stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +44,12 @@ class DataRecipe:
     patch_px: int = 256
     samples: int = 12000
     share: Mapping[str, float] = field(default_factory=lambda: {"clean": 1.0})
+
+    def check(self, scale: int) -> None:
+        """Raises UsageError for what cannot be."""
+        self.counts()
+        if self.patch_px < 32 * scale or self.patch_px % (2 * scale):
+            raise UsageError(f"data.patch_px is {self.patch_px}; at x{scale} it must be {2 * scale} times 16 or more")
 
     def counts(self) -> dict[str, int]:
         """Samples of each kind, in the order of `KINDS`. Raises UsageError for what cannot be."""
@@ -74,17 +88,18 @@ def prepare(
     scale: int,
     seed: int,
     on_progress: Callable[[float], None],
-) -> None:
+    stopped: Callable[[], bool] = lambda: False,
+) -> bool:
     """Writes the store into `folder`. The same arguments give the same bytes, whatever the machine's cores.
 
     small.npy: uint8 [K, 2, h, w, 3], two frames of a shot as a viewer gets them. large.npy: uint8
     [K, 2, scale*h, scale*w, 3], the same two before all degradation. kinds.json, written last: {"kinds": [names],
     "kind": [K indices]}. on_progress: told the part done, up to 1.
+    False if `stopped` ended it: then there is no kinds.json, and what is there is made again.
     Raises InputError for pictures that cannot be used, UsageError for a recipe that cannot, OutputError.
     """
+    data.check(scale)
     counts = data.counts()
-    if data.patch_px < 32 * scale or data.patch_px % (2 * scale):
-        raise UsageError(f"data.patch_px is {data.patch_px}; at x{scale} it must be {2 * scale} times 16 or more")
     if not pictures:
         raise InputError("no pictures to train on; name a folder that holds some")
     for path in pictures:
@@ -93,15 +108,50 @@ def prepare(
         for family in FAMILIES:
             faces(family)
     _create(folder, data, scale)
-    reels = list(_reels(data, counts, pictures, folder, scale, seed))
-    done = 0
-    with _one_thread_each(), multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        for count in pool.imap_unordered(_make, reels):
-            done += count
-            on_progress(done / data.samples)
+    reels = _reels(data, counts, pictures, folder, scale, seed)
+    if not _made(reels, lambda rows: on_progress(rows / data.samples), stopped):
+        return False
     present = [name for name, count in counts.items() if count]
     rows = [index for index, name in enumerate(present) for _ in range(counts[name])]
-    (folder / "kinds.json").write_text(json.dumps({"kinds": present, "kind": rows}), encoding="utf-8")
+    try:
+        write_whole(folder / "kinds.json", json.dumps({"kinds": present, "kind": rows}).encode())
+    except OSError as error:
+        raise OutputError(f"{folder} cannot hold the training data: {error.strerror or error}") from error
+    return True
+
+
+def _made(reels: Iterable[_Reel], on_rows: Callable[[int], None], stopped: Callable[[], bool]) -> bool:
+    """Fills all reels' rows, a process a core; False if it was stopped. on_rows: told how many are done."""
+    context = multiprocessing.get_context("spawn")
+    end, lifeline = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(os.cpu_count(), context, _begin, (end,))
+    rows = 0
+    try:
+        # The lifeline goes first, however this ends: without it workers do not finish what nobody waits for.
+        with _one_thread_each(), pool, end, lifeline:
+            left = {pool.submit(_make, reel) for reel in reels}
+            while left and not stopped():
+                done, left = wait(left, _LOOK_SECONDS, FIRST_COMPLETED)
+                rows += sum(future.result() for future in done)
+                on_rows(rows)
+    except BrokenProcessPool:  # what ends this process's group ends the workers as well
+        if not stopped():
+            raise OutputError(
+                "making training data: a worker process was killed; is there enough memory and disk space?"
+            ) from None
+        return False
+    return not left
+
+
+def _begin(end: Connection) -> None:
+    """A worker leaves Ctrl-C to the process that started it, and lives as long as that holds the other end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def follow() -> None:
+        end.poll(None)
+        os._exit(1)
+
+    Thread(target=follow, daemon=True).start()
 
 
 def _create(folder: Path, data: DataRecipe, scale: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vidsr.checkpoint import check_name
 from vidsr.errors import UsageError
 from vidsr.training.prepare import DataRecipe
 
@@ -66,7 +68,8 @@ def find_recipe(name: str) -> Path:
         return Path(name)
     package = Path(__file__).resolve().parents[1]
     folders = [package / "recipes", package.parent / "training"]  # in a wheel, or beside the package
-    known = {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+    found = (sorted(folder.glob("*.toml")) for folder in folders)
+    known = {path.stem: path for path in next(filter(None, found), [])}
     if name not in known:
         raise UsageError(f"no recipe is called {name!r}: there are {', '.join(known)} (or give a .toml file)")
     return known[name]
@@ -114,16 +117,21 @@ def _check(recipe: Recipe, path: Path) -> None:
     rules = {
         "[model] channels must be at least 1 and blocks at least 2": model.channels >= 1 and model.blocks >= 2,
         "[model] scale must be 1 to 8 and unshuffle 1 to 4": 1 <= model.scale <= 8 and 1 <= model.unshuffle <= 4,
-        "[data] patch_px must be a multiple of the scale": data.patch_px % max(1, model.scale) == 0,
+        "[data] samples must be at least 2, as one is kept back": data.samples >= 2,
         f"[train] patch_px must be 8 to {small_px}, [data] patch_px over the scale": 8 <= train.patch_px <= small_px,
         "[train] patch_px must be a multiple of unshuffle": train.patch_px % max(1, model.unshuffle) == 0,
-        "[train] steps, batch and rate must be more than 0": min(train.steps, train.batch, train.rate) > 0,
+        "[train] steps and batch must be more than 0": min(train.steps, train.batch) > 0,
+        "[train] rate must be more than 0, and finite": 0 < train.rate < math.inf,
         "[train] warmup must not be negative": train.warmup >= 0,
         "[train] ema and teach must be 0 to 1, below 1 for ema": 0 <= train.ema < 1 and 0 <= train.teach <= 1,
-        "[train] calm must not be negative": train.calm >= 0,
+        "[train] calm must not be negative, and finite": 0 <= train.calm < math.inf,
         "[train] bits must be 0 or 8": train.bits in (0, 8),
     }
     for rule, kept in rules.items():
         if not kept:
             raise UsageError(f"{path}: {rule}")
-    data.counts()
+    check_name(recipe.name, f"{path}: name")
+    try:
+        data.check(model.scale)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None

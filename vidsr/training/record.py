@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from vidsr.durable import write_whole
+from vidsr.errors import InputError, OutputError
 from vidsr.training.loop import Row
 
 __all__ = ["Record"]
@@ -16,14 +19,20 @@ _COLUMNS = Row.__slots__
 
 
 class Record:
-    """The run's rows, in log.csv of its folder. A step that is made again after a stop takes the place of its row."""
+    """The run's rows, in log.csv of its folder. A step that is made again after a stop takes the place of its row.
+
+    Raises InputError for a log.csv of another kind, OutputError.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path, self._plot = folder / "log.csv", folder / "log.svg"
         self._rows: dict[int, dict[str, Any]] = {}
         if self._path.exists():
-            with self._path.open(newline="", encoding="utf-8") as lines:
-                self._rows = {int(row["step"]): row for row in csv.DictReader(lines)}
+            try:
+                with self._path.open(newline="", encoding="utf-8") as lines:
+                    self._rows = {int(row["step"]): row for row in csv.DictReader(lines)}
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{self._path}: not the log of a run; remove it to begin a new one") from error
 
     def add(self, row: Row) -> None:
         """Keeps a row."""
@@ -35,10 +44,11 @@ class Record:
             "steps_per_second": f"{row.steps_per_second:.3f}",
             "psnr_y": "" if row.psnr_y is None else f"{row.psnr_y:.4f}",
         }
-        with self._path.open("w", newline="", encoding="utf-8") as lines:
-            writer = csv.DictWriter(lines, _COLUMNS)
-            writer.writeheader()
-            writer.writerows(self._rows.values())
+        lines = io.StringIO(newline="")
+        writer = csv.DictWriter(lines, _COLUMNS)
+        writer.writeheader()
+        writer.writerows(self._rows.values())
+        self._write(self._path, lines.getvalue().encode())
 
     def plot(self) -> None:
         """Writes log.svg: loss and validation over the steps."""
@@ -53,7 +63,16 @@ class Record:
         scored = [row for row in self._rows.values() if row["psnr_y"]]
         if scored:
             right = axes.twinx()
-            right.set_ylabel("PSNR-Y of the shots kept back (dB)")
+            right.set_ylabel("PSNR-Y of shots kept back, of pictures trained on (dB)")
             steps = [int(row["step"]) for row in scored]
             right.plot(steps, [float(row["psnr_y"]) for row in scored], "o-", color="tab:orange")
-        figure.savefig(self._plot)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="svg")
+        self._write(self._plot, drawn.getvalue())
+
+    @staticmethod
+    def _write(path: Path, data: bytes) -> None:
+        try:
+            write_whole(path, data)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from vidsr.checkpoint import import_checkpoint
+from vidsr.durable import write_whole
 from vidsr.errors import InputError, OutputError, UsageError
-from vidsr.training.loop import Row, train
+from vidsr.training.loop import Row, network_from, train
 from vidsr.training.machine import Machine
 from vidsr.training.prepare import prepare
 from vidsr.training.recipe import Recipe, find_recipe, read_recipe
@@ -79,13 +80,16 @@ def run(order: Order, watch: Watch, stopped: Callable[[], bool] = lambda: False)
     pictures = [path for folder in order.folders for path in _sources(folder)]
     machine = Machine(order.device)
     start = read_start(order.init) if order.init else None
-    teacher = machine.placed(read_teacher(order.teacher)) if order.teacher else None
-    _claim(order, recipe, pictures)
+    network_from(recipe, start)  # refuses a start that does not fit, before minutes are spent
+    teacher = machine.placed(read_teacher(order.teacher, recipe.model.scale)) if order.teacher else None
     data = order.out / "data"
-    if not (data / "kinds.json").exists():
-        prepare(
-            recipe.data, pictures, data, scale=recipe.model.scale, seed=recipe.train.seed, on_progress=watch.preparing
-        )
+    made = (data / "kinds.json").exists()
+    _claim(order, recipe, pictures, machine, bound=made)
+    if not made and not prepare(
+        recipe.data, pictures, data,
+        scale=recipe.model.scale, seed=recipe.train.seed, on_progress=watch.preparing, stopped=stopped,
+    ):  # fmt: skip
+        return None
     record = Record(order.out)
 
     def on_row(row: Row) -> None:
@@ -130,24 +134,30 @@ def _recipe(order: Order) -> Recipe:
     return replace(recipe, train=plan)
 
 
-def _claim(order: Order, recipe: Recipe, pictures: list[Path]) -> None:
-    """Makes the folder this run's. Raises InputError if it is another's: they would be mixed without a word."""
+def _claim(order: Order, recipe: Recipe, pictures: list[Path], machine: Machine, *, bound: bool) -> None:
+    """Makes the folder this run's. bound: it has training data, and may be another's: they would be mixed without a
+    word. Raises InputError for that, OutputError."""
     said = {
         "recipe": repr(recipe),
         "pictures": _digest(repr([(path.name, path.stat().st_size) for path in pictures]).encode()),
         "init": _digest(order.init.read_bytes()) if order.init else "",
         "teacher": _digest(order.teacher.read_bytes()) if order.teacher else "",
+        "device": machine.device.type,
     }
     path = order.out / "run.json"
     try:
         order.out.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.write_text(json.dumps(said, indent=1), encoding="utf-8")
-        elif (other := json.loads(path.read_text(encoding="utf-8"))) != said:
-            changed = ", ".join(name for name in said if other.get(name) != said[name])
-            raise InputError(f"{order.out}: holds a run with another {changed}; choose another --out, or remove it")
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{order.out}: cannot be used for a run ({error})") from error
+        if not bound:
+            write_whole(path, json.dumps(said, indent=1).encode())
+            return
+        other = json.loads(path.read_bytes())
+        changed = ", ".join(name for name in said if other.get(name, said[name]) != said[name])
+    except OSError as error:
+        raise OutputError(f"{order.out}: cannot be used for a run ({error.strerror or error})") from error
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path}: damaged; choose another --out, or remove {order.out}") from error
+    if changed:
+        raise InputError(f"{order.out}: holds a run with another {changed}; choose another --out, or remove it")
 
 
 def _digest(data: bytes) -> str:

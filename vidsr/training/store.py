@@ -22,6 +22,8 @@ Pair = tuple[NDArray[Any], NDArray[Any]]
 class Store:
     """Some shots, spread over all kinds, are kept back for validation. Raises InputError for a folder without a store.
 
+    Other shots of the same pictures are trained on: validation shows that a run learns, and not how well its model does
+    on pictures it has never seen.
     scale: how many times larger the large pictures are.
     """
 
@@ -30,13 +32,15 @@ class Store:
             self._small = np.load(folder / "small.npy", mmap_mode="r")
             self._large = np.load(folder / "large.npy", mmap_mode="r")
             (folder / "kinds.json").stat()
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{folder}: not a set of training data ({error}); remove it to have it made") from None
         self.scale: int = self._large.shape[2] // self._small.shape[2]
         count = len(self._small)
         # Shots lie in the order of their kinds.
         self._held = np.unique(np.linspace(0, count - 1, min(_KEPT_BACK, -(-count // 10))).astype(int))
         self._trained = np.setdiff1d(np.arange(count), self._held)
+        if not len(self._trained):
+            raise InputError(f"{folder}: holds {count} shots, and one of them is kept back; at least 2 are needed")
 
     def batch(self, rng: np.random.Generator, shots: int, patch_px: int, frames: int) -> Pair:
         """Crops of random shots, turned and mirrored at random, the frames of a shot alike.

@@ -44,16 +44,19 @@ def _read(path: Path) -> tuple[str, State, Mapping[str, str]]:
     return network.NAME, state, stated
 
 
-def read_teacher(path: Path) -> nn.Module:
-    """Any network vidsr knows, for inference. Raises ModelError."""
+def read_teacher(path: Path, scale: int) -> nn.Module:
+    """Any network vidsr knows, for inference. Raises ModelError, InputError for one of another scale."""
     network, fused, stated = fused_checkpoint(path)
+    if (found := network.deduce(fused, stated).scale) != scale:
+        raise InputError(f"--teacher {path}: enlarges {found} times, and the recipe {scale} times; they must be alike")
     built: nn.Module = network.build(fused, stated)
     return built.requires_grad_(False)
 
 
 def write_weights(path: Path, network: Span, notes: Mapping[str, str]) -> None:
-    """A checkpoint that `vidsr import` takes, with `notes` and what it learned for INT8 in its metadata. Raises
+    """A checkpoint that `vidsr import` takes, with `notes` and its ranges for INT8 in its metadata. Raises
     OutputError."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     config = network.config
@@ -70,7 +73,7 @@ def write_weights(path: Path, network: Span, notes: Mapping[str, str]) -> None:
     try:
         save_file(state, part, metadata={**notes, **stated})
         part.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{path}: cannot be written ({str(error).splitlines()[0]})") from error
     finally:
         part.unlink(missing_ok=True)
