@@ -34,7 +34,7 @@ class Backend(type(real.BACKEND)):
         {lack}
     def open(self, model, source, target, options):
         {open}
-        return Engine(model, source, target, options.device)
+        return Engine(model, source, target, options)
 
 BACKEND = Backend()
 '''

@@ -354,7 +354,7 @@ def test_nothing_overflows(span: onnx.ModelProto) -> None:
         values = [float(value) for key, value in outputs.items() if key.startswith(LARGEST)]
         assert len(values) == len(half_tensors(half(span)))
         found[name] = max(values)
-    assert min(found.values()) > 100
+    assert min(found.values()) > 5
     assert max(found.values()) < LARGEST_FP16 / 16, found
 
 
