@@ -6,16 +6,14 @@ vidsr. Both are then repeated pixel by pixel to a size at which one sees the dif
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 import vidsr
 from vidsr.evaluate import bicubic
+from vidsr.media.picture import write_png
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAME, TOP, LEFT, HEIGHT, WIDTH, REPEAT = 20, 38, 66, 100, 150, 2
@@ -31,16 +29,7 @@ def main() -> None:
     crops = [p[TOP * scale : (TOP + HEIGHT) * scale, LEFT * scale : (LEFT + WIDTH) * scale] for p in pair]
     crops = [crop.repeat(REPEAT, axis=0).repeat(REPEAT, axis=1) for crop in crops]
     gap = np.full((crops[0].shape[0], 8, 3), 255, np.uint8)
-    (ROOT / "docs/before_after.png").write_bytes(png(np.hstack([crops[0], gap, crops[1]])))
-
-
-def png(image: NDArray[Any]) -> bytes:
-    """uint8 [H, W, 3] as a PNG file."""
-    encoder: Any = av.CodecContext.create("png", "w")
-    encoder.height, encoder.width = image.shape[:2]
-    encoder.pix_fmt, encoder.time_base = "rgb24", Fraction(1, 25)
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+    write_png(ROOT / "docs/before_after.png", np.hstack([crops[0], gap, crops[1]]))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,16 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
         monkeypatch.setenv(name, str(home))
 
 
+def write_sound(path: Path) -> None:
+    """A file with silence and no picture."""
+    with av.open(path, "w") as output:
+        track = output.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.rate = 8000
+        output.mux(track.encode(frame))
+        output.mux(track.encode(None))
+
+
 def nearest_model(path: Path, scale: int = 2) -> Path:
     """Writes a model that repeats every pixel: fast, and its result is known."""
     scales = onnx.numpy_helper.from_array(np.array([1, 1, scale, scale], np.float32), "scales")

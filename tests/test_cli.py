@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import pytest
 
-from tests.conftest import make_clip
+from tests.conftest import make_clip, write_sound
 from vidsr.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,12 +37,7 @@ def folder(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("empty.mp4").touch()
     Path("exists.mp4").write_text("precious")
     Path("folder.mp4").mkdir()
-    with av.open("sound.m4a", "w") as output:
-        track = output.add_stream("aac", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.rate = 8000
-        output.mux(track.encode(frame))
-        output.mux(track.encode(None))
+    write_sound(Path("sound.m4a"))
     return tmp_path
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.conftest import make_clip, nearest_model
+from tests.conftest import make_clip, nearest_model, write_sound
 from vidsr.cli import main
 from vidsr.errors import EncoderError, InputError
 from vidsr.evaluate import bicubic, flicker, footage_of, measure, psnr, shrink, small_of, y_of
@@ -334,12 +334,7 @@ def test_mistakes(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "vidsr.cli.stability", _stability([]))
     Path("text.mp4").write_text("not a video\n" * 100)
-    with av.open("sound.m4a", "w") as output:
-        track = output.add_stream("aac", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.rate = 8000
-        output.mux(track.encode(frame))
-        output.mux(track.encode(None))
+    write_sound(Path("sound.m4a"))
     arguments, says = MISTAKES[mistake]
     defaults = [] if "--model" in arguments or "--stability" in arguments else ["--model", str(nearest)]
     assert run("eval", *arguments, *defaults) in (1, 2)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidsr.backends.openvino_engine import open_raw
+from vidsr.durable import write_whole
 from vidsr.errors import BackendError
 from vidsr.models import Model
 from vidsr.resample import resize_matrix
@@ -237,16 +238,7 @@ def needs_guard(model: Model, cache: Path | None) -> bool:
     except BackendError:
         return True
     if kept is not None:
-        _keep(kept, json.dumps(metadata))
+        with suppress(OSError):  # the cache is a convenience, so a full disk is nobody's concern
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(kept, json.dumps(metadata).encode())
     return metadata["guard"] == "on"
-
-
-def _keep(path: Path, text: str) -> None:
-    """Whole or not at all; the cache is a convenience, so a full disk is nobody's concern."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)

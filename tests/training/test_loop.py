@@ -22,6 +22,7 @@ pytest.importorskip("PIL", reason="Pillow is not installed")
 
 import torch
 
+from tests.training.running import trained
 from vidsr.checkpoint import read_checkpoint
 from vidsr.training.loop import Row, network_from, train
 from vidsr.training.machine import Machine
@@ -33,30 +34,6 @@ from vidsr.training.weights import read_start, write_weights
 
 TINY = ModelRecipe(channels=16, blocks=2)
 PLAN = TrainRecipe(steps=12, batch=2, patch_px=16, warmup=4)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Small pictures whose pixels are the first ones of the large picture's 2x2 squares."""
-    folder = tmp_path_factory.mktemp("store")
-    rng = np.random.default_rng(1)
-    large = rng.integers(0, 256, (20, 2, 48, 48, 3), np.uint8)
-    np.save(folder / "large.npy", large)
-    np.save(folder / "small.npy", large[:, :, ::2, ::2])
-    (folder / "kinds.json").write_text(json.dumps({"kinds": ["clean"], "kind": [0] * 20}))
-    return Store(folder)
-
-
-def trained(recipe: Recipe, store: Store, folder: Path, stop_after: int | None = None) -> tuple[list[Row], object]:
-    """The rows and the network; stop_after: rows until it is stopped."""
-    folder.mkdir(exist_ok=True)
-    rows: list[Row] = []
-    calls = iter(range(10**6))
-    network = train(
-        recipe, store, folder, machine=Machine("cpu"), on_row=rows.append,
-        stopped=lambda: stop_after is not None and next(calls) >= stop_after,
-    )  # fmt: skip
-    return rows, network
 
 
 def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:

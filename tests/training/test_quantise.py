@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -19,6 +18,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 import torch
 
+from tests.training.running import trained
 from vidsr import backends, models
 from vidsr.backends import EngineOptions
 from vidsr.checkpoint import import_checkpoint, read_checkpoint
@@ -27,8 +27,6 @@ from vidsr.errors import BackendError, ModelError
 from vidsr.frame import FrameLayout
 from vidsr.networks.span import Span, SpanConfig
 from vidsr.quantise import KEY, learned_ranges, quantised
-from vidsr.training.loop import Row, train
-from vidsr.training.machine import Machine
 from vidsr.training.quantise import FULL, RoundedConv, calibrate, ranges_of, round_convolutions
 from vidsr.training.recipe import ModelRecipe, Recipe, TrainRecipe, find_recipe, read_recipe
 from vidsr.training.store import Store
@@ -75,17 +73,6 @@ def model(network: Span, tmp_path_factory: pytest.TempPathFactory) -> models.Mod
     folder = tmp_path_factory.mktemp("model")
     write_weights(folder / "tiny.safetensors", network, {})
     return models.load(str(import_checkpoint(folder / "tiny.safetensors", "tiny", folder=folder)))
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    folder = tmp_path_factory.mktemp("store")
-    rng = np.random.default_rng(1)
-    large = rng.integers(0, 256, (20, 2, 48, 48, 3), np.uint8)
-    np.save(folder / "large.npy", large)
-    np.save(folder / "small.npy", large[:, :, ::2, ::2])
-    (folder / "kinds.json").write_text(json.dumps({"kinds": ["clean"], "kind": [0] * 20}))
-    return Store(folder)
 
 
 def psnr(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
@@ -240,24 +227,14 @@ def test_gradients() -> None:
     assert torch.allclose(rounded.reach.grad, torch.tensor([-0.5, 2.0]), atol=0.02)
 
 
-def trained(store: Store, folder: Path, stop_after: int | None = None) -> Span | None:
-    folder.mkdir(exist_ok=True)
-    rows: list[Row] = []
-    calls = iter(range(10**6))
-    return train(
-        RECIPE, store, folder, machine=Machine("cpu"), on_row=rows.append,
-        stopped=lambda: stop_after is not None and next(calls) >= stop_after,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("stop_after", [0, 4])
 def test_the_same_after_a_stop(store: Store, tmp_path: Path, stop_after: int) -> None:
-    whole = trained(store, tmp_path / "whole")
+    whole = trained(RECIPE, store, tmp_path / "whole")[1]
     assert whole is not None
-    assert trained(store, tmp_path / "parts", stop_after) is None
+    assert trained(RECIPE, store, tmp_path / "parts", stop_after)[1] is None
     saved = torch.load(tmp_path / "parts/last.pt", weights_only=True)
     assert saved["step"] == stop_after and REACH in saved["network"]
-    parts = trained(store, tmp_path / "parts")
+    parts = trained(RECIPE, store, tmp_path / "parts")[1]
     assert parts is not None
     for key, value in whole.state_dict().items():
         assert torch.equal(value, parts.state_dict()[key]), key

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WINDOW", "flicker", "psnr", "ssim", "y_of"]
+__all__ = ["PSNR_OF_EQUALS", "WINDOW", "flicker", "psnr", "ssim", "y_of"]
 
 WINDOW = 11
 """Height and width of what SSIM looks at; no smaller plane can be measured."""
+PSNR_OF_EQUALS = 100.0
+"""What an equal frame counts in a mean, in dB: black ones would make it infinite for every model."""
 
 
 def y_of(rgb: NDArray[Any]) -> NDArray[np.float64]:

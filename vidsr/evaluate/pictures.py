@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 
 from vidsr.errors import InputError
 from vidsr.evaluate.metrics import WINDOW, psnr, ssim, y_of
-from vidsr.media.picture import read_rgb
+from vidsr.media.picture import SUFFIXES, read_rgb
 from vidsr.resample import bicubic
 
 __all__ = ["Score", "evaluate", "pairs"]
-
-_SUFFIXES = {".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +33,10 @@ def pairs(small: Path, large: Path) -> list[tuple[Path, Path]]:
     for folder in (small, large):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
-    larges = {path.stem: path for path in sorted(large.iterdir()) if path.suffix.lower() in _SUFFIXES}
+    larges = {path.stem: path for path in sorted(large.iterdir()) if path.suffix.lower() in SUFFIXES}
     found = []
     for path in sorted(small.iterdir()):
-        if path.suffix.lower() not in _SUFFIXES:
+        if path.suffix.lower() not in SUFFIXES:
             continue
         # "baby.png" and "babyx2.png" are both usual for the small picture.
         names = [stem for stem in larges if path.stem == stem or path.stem.startswith((f"{stem}x", f"{stem}_"))]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidsr.errors import InputError
-from vidsr.evaluate.metrics import WINDOW, flicker, psnr, ssim, y_of
+from vidsr.evaluate.metrics import PSNR_OF_EQUALS, WINDOW, flicker, psnr, ssim, y_of
 from vidsr.frame import FrameLayout
 from vidsr.media.recode import recoded
 from vidsr.media.source import SourceInfo, VideoReader, probe
@@ -22,8 +22,6 @@ __all__ = ["RUN_FRAMES", "Footage", "Small", "VideoScore", "footage_of", "measur
 
 RUN_FRAMES = 8
 """Consecutive frames that are taken, and encoded, together."""
-_PSNR_OF_EQUALS = 100.0
-"""What an equal frame counts in a mean, in dB: black ones would make it infinite for every model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +148,7 @@ def measure(footage: Footage, small: Small, upscale: Callable[[NDArray[Any]], ND
     for run, little in zip(footage.runs, small.runs, strict=True):
         true = y_of(run)[:, border:-border, border:-border]
         shown = y_of(np.stack([upscale(picture) for picture in little]))[:, border:-border, border:-border]
-        psnrs += [min(_PSNR_OF_EQUALS, psnr(*pair)) for pair in zip(true, shown, strict=True)]
+        psnrs += [min(PSNR_OF_EQUALS, psnr(*pair)) for pair in zip(true, shown, strict=True)]
         ssims += [ssim(*pair) for pair in zip(true, shown, strict=True)]
         if len(run) > 1:
             flickers += [flicker(true, shown)] * (len(run) - 1)

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from vidsr.errors import InputError, OutputError
 from vidsr.media.source import open_input
 
-__all__ = ["read_rgb", "write_png"]
+__all__ = ["SUFFIXES", "read_rgb", "write_png"]
+
+SUFFIXES = {".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"}
+"""Of the files in a folder that are taken for pictures."""
 
 
 def read_rgb(path: Path) -> NDArray[Any]:

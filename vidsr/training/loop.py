@@ -8,6 +8,7 @@ if it had not been.
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import time
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from vidsr.durable import write_whole
 from vidsr.errors import InputError, OutputError, UsageError
-from vidsr.evaluate import psnr, y_of
+from vidsr.evaluate import PSNR_OF_EQUALS, psnr, y_of
 from vidsr.networks import State
 from vidsr.networks.span import Span, SpanConfig
 from vidsr.training.machine import Machine
@@ -38,7 +39,6 @@ _DETAIL = 0.05
 _BIAS_SHARE = 0.2
 """Adam's rate is in the values' own size, which is about 1 for what biases are added to; Muon's is a share of it."""
 _CALIBRATION_BATCHES = 4
-_PSNR_OF_EQUALS = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,13 +200,10 @@ class _Run:
 
     def __init__(self, recipe: Recipe, network: Span, machine: Machine) -> None:
         self._ema, self.step = recipe.train.ema, 0
-        average = network_from(recipe)
         if recipe.train.bits:
             round_convolutions(network)
-            round_convolutions(average)
         self.network = machine.placed(network).train()
-        self.average = machine.placed(average).eval().requires_grad_(False)
-        self.average.load_state_dict(network.state_dict())
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         weights = list(network.parameters())
         rate = recipe.train.rate
         self.optimizers: list[torch.optim.Optimizer] = [
@@ -278,5 +275,5 @@ def _validate(network: nn.Module, store: Store, machine: Machine) -> float:
         codes = made.clamp(0, 1).mul(255).round().permute(1, 2, 0).cpu().numpy()
         edge = store.scale
         found = psnr(*(y_of(picture)[edge:-edge, edge:-edge] for picture in (large, codes)))
-        scores.append(min(found, _PSNR_OF_EQUALS))  # a NaN stays one
+        scores.append(min(found, PSNR_OF_EQUALS))  # a NaN stays one
     return float(np.mean(scores))

@@ -173,7 +173,7 @@ def _cartoon(pen: Pen) -> None:
 
 
 def _patterns(pen: Pen) -> None:
-    """Checks, stripes, grids and dither down to one unit, beside each other."""
+    """Checks, stripes, grids, dither and coloured noise down to one unit, beside each other."""
     side = pen.whole(24, 90)
     for top in range(0, pen.height, side):
         for left in range(0, pen.width, side):
@@ -183,7 +183,6 @@ def _patterns(pen: Pen) -> None:
 def _pattern(pen: Pen, left: int, top: int, side: int) -> Drawing:
     ys, xs = np.mgrid[:side, :side]
     period = int(pen.rng.choice([1, 1, 1, 2, 3, 4, 8]))
-    kind = pen.whole(0, 5)
     cells = [
         (ys // period + xs // period) % 2,
         ys // period % 2,
@@ -191,9 +190,15 @@ def _pattern(pen: Pen, left: int, top: int, side: int) -> Drawing:
         ((ys % (4 * period) == 0) | (xs % (4 * period) == 0)).astype(int),
         (pen.rng.random((side, side)) < xs / side).astype(int),
         (ys + xs) // period % 2,
-    ][kind]
+    ]
     colors = (pen.ground, pen.ink) if pen.chance(0.6) else (pen.color(), pen.color())
-    tile = np.array(colors, np.uint8)[cells]
+    kind = pen.whole(0, len(cells))
+    if kind < len(cells):
+        tile = np.array(colors, np.uint8)[cells[kind]]
+    else:
+        tile = pen.rng.integers(0, 256, (side, side, 3), np.uint8)
+        if pen.chance(0.5):
+            tile = tile // 128 * np.uint8(255)
 
     def drawing(canvas: Canvas) -> None:
         canvas.tile(left, top, tile)

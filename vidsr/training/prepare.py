@@ -104,7 +104,7 @@ def prepare(
         raise InputError("no pictures to train on; name a folder that holds some")
     for path in pictures:
         check(path, data.patch_px)
-    if counts["screen"] or counts["screen-native"]:
+    if any(count for name, count in counts.items() if name.startswith("screen")):
         for family in FAMILIES:
             faces(family)
     _create(folder, data, scale)

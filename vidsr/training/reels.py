@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from vidsr.color import BT601, BT709, ColorTags, conversion
 from vidsr.filters import chroma_offsets, downsample_taps, upsample_taps
 from vidsr.frame import FrameLayout
+from vidsr.media import recode
 from vidsr.media.pixel import layout_of, planes_of
-from vidsr.media.recode import coded
 from vidsr.training.degrade import Clip, clip_from_planar, planar_from_clip
 
 __all__ = ["CODECS", "Encode", "clip_from_codes", "codes_from_clip", "draw_encode", "through"]
@@ -47,7 +47,7 @@ Options = Mapping[str, str]
 
 def _h264(rng: np.random.Generator) -> Options:
     # Most of what people have lies about the default of 23.
-    crf = rng.triangular(16, 23, 30) if rng.random() < 0.8 else rng.uniform(16, 32)
+    crf = rng.triangular(16, 23, 30) if rng.random() < 0.8 else rng.uniform(12, 32)
     preset = rng.choice(["veryfast", "faster", "fast", "medium"])
     tune = {"tune": str(rng.choice(["film", "animation"]))} if rng.random() < 0.2 else {}
     same = {"x264-params": "cpu-independent=1"}  # the same bytes on every processor
@@ -62,7 +62,7 @@ def _hevc(rng: np.random.Generator) -> Options:
 
 def _vp9(rng: np.random.Generator) -> Options:
     speed = str(rng.integers(4, 7))
-    return {"crf": str(rng.integers(24, 45)), "b": "0", "deadline": "good", "cpu-used": speed, "row-mt": "0"}
+    return {"crf": str(rng.integers(16, 45)), "b": "0", "deadline": "good", "cpu-used": speed, "row-mt": "0"}
 
 
 def _av1(rng: np.random.Generator) -> Options:
@@ -75,22 +75,22 @@ def _mpeg2(rng: np.random.Generator) -> Options:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Codec:
-    encoder: str
-    decoder: str
+class _Habit:
+    """How files in a codec of `recode.CODECS` are usually made."""
+
     options: Callable[[np.random.Generator], Options]
     fine: tuple[str, ...] = ()
     """Formats with more chroma than 4:2:0 that files in this codec come in."""
 
 
 CODECS = {
-    "h264": _Codec(encoder="libx264", decoder="h264", options=_h264, fine=("yuv422p", "yuv444p")),
-    "hevc": _Codec(encoder="libx265", decoder="hevc", options=_hevc, fine=("yuv422p", "yuv444p")),
-    "vp9": _Codec(encoder="libvpx-vp9", decoder="vp9", options=_vp9, fine=("yuv444p",)),
-    "av1": _Codec(encoder="libsvtav1", decoder="libdav1d", options=_av1),
-    "mpeg2": _Codec(encoder="mpeg2video", decoder="mpeg2video", options=_mpeg2, fine=("yuv422p",)),
+    "h264": _Habit(options=_h264, fine=("yuv422p", "yuv444p")),
+    "hevc": _Habit(options=_hevc, fine=("yuv422p", "yuv444p")),
+    "vp9": _Habit(options=_vp9, fine=("yuv444p",)),
+    "av1": _Habit(options=_av1),
+    "mpeg2": _Habit(options=_mpeg2, fine=("yuv422p",)),
 }
-"""A new codec is one row here."""
+"""A new codec is one row here, and one in `recode`."""
 
 
 def draw_encode(codec: str | None, rng: np.random.Generator) -> Encode:
@@ -102,9 +102,9 @@ def draw_encode(codec: str | None, rng: np.random.Generator) -> Encode:
     }
     if codec is None:
         return Encode(encoder=None, **common)
-    row = CODECS[codec]
-    name = str(rng.choice(row.fine)) if row.fine and rng.random() < 0.06 else "yuv420p"
-    return Encode(encoder=row.encoder, decoder=row.decoder, options=row.options(rng), format=name, **common)
+    row, habit = recode.CODECS[codec], CODECS[codec]
+    name = str(rng.choice(habit.fine)) if habit.fine and rng.random() < 0.06 else "yuv420p"
+    return Encode(encoder=row.encoder, decoder=row.decoder, options=habit.options(rng), format=name, **common)
 
 
 @cache
@@ -177,7 +177,7 @@ def through(reel: Clip, how: Encode, wanted: Sequence[int]) -> Clip:
     planes = codes_from_clip(reel, how)
     if how.encoder is not None:
         rate = Fraction(how.frames_per_second)
-        pictures, _ = coded(
+        pictures, _ = recode.coded(
             _pictures(planes, how), encoder=how.encoder, decoder=how.decoder, options=how.options, rate=rate
         )
         decoded = [planes_of(picture) for picture in pictures]

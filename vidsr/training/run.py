@@ -13,6 +13,7 @@ from typing import Protocol
 from vidsr.checkpoint import import_checkpoint
 from vidsr.durable import write_whole
 from vidsr.errors import InputError, OutputError, UsageError
+from vidsr.media import picture
 from vidsr.training.loop import Row, network_from, train
 from vidsr.training.machine import Machine
 from vidsr.training.prepare import prepare
@@ -23,10 +24,7 @@ from vidsr.training.weights import read_start, read_teacher, write_weights
 
 __all__ = ["Order", "Watch", "run"]
 
-_SUFFIXES = {
-    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff",
-    ".mp4", ".mkv", ".mov", ".webm", ".m4v", ".avi", ".ts", ".mpg", ".y4m",
-}  # fmt: skip
+_SUFFIXES = picture.SUFFIXES | {".mp4", ".mkv", ".mov", ".webm", ".m4v", ".avi", ".ts", ".mpg", ".y4m"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
