@@ -165,17 +165,7 @@ _OTHERS = {
 def _model(network: Any, state: State, stated: Mapping[str, str], name: str, license: str) -> onnx.ModelProto:
     config = network.deduce(state, stated)
     network.build(state, stated)  # refuses missing or misshapen weights with a clear word
-    notes = {
-        "network": network.NAME,
-        "scale": str(config.scale),
-        "channels": str(config.channels),
-        "blocks": str(config.blocks),
-        "unshuffle": str(config.unshuffle),
-        "radius": str(config.radius),
-        "base": config.base,
-        "img_range": repr(config.img_range),
-        "rgb_mean": ",".join(str(value) for value in config.rgb_mean),
-    }
+    notes = {"network": network.NAME, "scale": str(config.scale), **network.notes(config)}
     kept = {key: value for key, value in stated.items() if key not in notes and isinstance(value, str)}
     if license:
         kept["license"] = license

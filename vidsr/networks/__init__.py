@@ -1,6 +1,6 @@
 """Networks: architectures vidsr knows as torch modules. Loading one needs torch.
 
-To add one: a module with `NAME`, `recognise`, `fuse`, `deduce`, `build` and `export`, and its row in `MODULES`.
+To add one: a module with `NAME`, `recognise`, `fuse`, `deduce`, `notes`, `build` and `export`, and its row in `MODULES`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from vidsr.errors import ModelError
 from vidsr.graph import Builder
 from vidsr.networks import State
 
-__all__ = ["NAME", "Span", "SpanConfig", "build", "deduce", "export", "fuse", "recognise"]
+__all__ = ["NAME", "Span", "SpanConfig", "build", "deduce", "export", "fuse", "notes", "recognise"]
 
 NAME = "span"
 BLOCKS = 6
@@ -114,6 +114,19 @@ def deduce(state: State, metadata: Mapping[str, str]) -> SpanConfig:
         img_range=img_range,
         rgb_mean=mean,
     )
+
+
+def notes(config: SpanConfig) -> dict[str, str]:
+    """What a model's metadata says of it, enough for `deduce`."""
+    return {
+        "channels": str(config.channels),
+        "blocks": str(config.blocks),
+        "unshuffle": str(config.unshuffle),
+        "radius": str(config.radius),
+        "base": config.base,
+        "img_range": repr(config.img_range),
+        "rgb_mean": ",".join(str(value) for value in config.rgb_mean),
+    }
 
 
 def fuse(state: State) -> dict[str, NDArray[np.float32]]:
