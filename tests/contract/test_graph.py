@@ -285,17 +285,18 @@ SHUFFLES = [(2, 1), (4, 1), (4, 2)]  # factor, unshuffle
 
 @pytest.mark.parametrize("mode", ["CRD", "DCR"])
 @pytest.mark.parametrize(("factor", "unshuffle"), SHUFFLES)
-def test_planes_before_the_shuffle(factor: int, unshuffle: int, mode: str) -> None:
-    """Planes made before a last pixel shuffle are those made behind it, to FP32's rounding."""
+@pytest.mark.parametrize("guard", [False, True])
+def test_planes_before_the_shuffle(factor: int, unshuffle: int, mode: str, guard: bool) -> None:
+    """Planes made before a last pixel shuffle, and guarded there, are those made behind it, to FP32's rounding."""
     scale, differing, count = factor // unshuffle, 0, 0
     specs: list[Spec] = [("yuv", 8, chroma) for chroma in [*CHROMA, (1, 1)]]
     for spec in [*specs, ("yuv", 10, (2, 2)), ("gray", 8, (1, 1)), ("rgb", 8, (1, 1))]:
         for (rows, columns), siting in [((1, 1), "left"), ((5, 2), "topleft"), ((6, 9), "left"), ((1, 4), "center")]:
             layouts = pair(spec, (rows * unshuffle, columns * unshuffle, scale), siting)
-            short = compose(mixing(factor, mode, unshuffle), *layouts)
-            assert shuffles(short) == any(factor % step for step in spec[2])
+            short = compose(mixing(factor, mode, unshuffle), *layouts, guard=guard)
+            assert shuffles(short) == (any(factor % step for step in spec[2]) or (guard and unshuffle > 1))
             onnx.checker.check_model(short, full_check=True)
-            whole = compose(followed(mixing(factor, mode, unshuffle)), *layouts)
+            whole = compose(followed(mixing(factor, mode, unshuffle)), *layouts, guard=guard)
             assert shuffles(whole)
             runs = [runner(short), runner(whole)]
             tags = (RGB_TAGS[1], RGB_TAGS[1]) if spec[0] == "rgb" else (BT601, BT709)
@@ -308,7 +309,7 @@ def test_planes_before_the_shuffle(factor: int, unshuffle: int, mode: str) -> No
 
 
 def test_shuffle_stays_where_it_must() -> None:
-    """Behind it stand the crop to odd sizes, the guard, and all that other forms of planes know."""
+    """Behind it stand the crop to odd sizes, the guard of larger squares, and all that other forms of planes know."""
     layouts = pair(("yuv", 8, (2, 2)), (6, 8, 2))
     assert not shuffles(compose(mixing(4, "CRD", 2), *layouts))
     assert shuffles(compose(mixing(4, "CRD", 2), *pair(("yuv", 8, (2, 2)), (5, 8, 2)), multiple=2))

@@ -86,14 +86,15 @@ def compose(
 
     _hold_accumulators(graph)
     upscaled, shuffle = model_output.name, WHOLE
-    if planes == "native" and not dynamic and not guard and (height, width) == source.shapes[0]:
-        upscaled, shuffle = _before_shuffle(graph, upscaled, target)
+    scale = target.height // source.height
+    if planes == "native" and not dynamic and (height, width) == source.shapes[0]:
+        upscaled, shuffle = _before_shuffle(graph, upscaled, target, factor=scale if guard else None)
     if model_output.type.tensor_type.elem_type != TensorProto.FLOAT:
         upscaled = tail.op("Cast", upscaled, to=TensorProto.FLOAT)
     if (height, width) != source.shapes[0]:
         upscaled = crop(tail, upscaled, target.shapes[0])
     if guard:
-        upscaled = guarded(tail, exact, upscaled, target.height // source.height, source.shapes[0], shaping)
+        upscaled = guarded(tail, exact, upscaled, scale, source.shapes[0], shaping, shuffle)
     outputs = planes_from_rgb(tail, upscaled, target, planes, shaping, shuffle)
     for node, old, new in zip(
         (producer(tail.nodes, name) for name in outputs), outputs, plane_names("out", target), strict=True
@@ -141,17 +142,22 @@ def _border(
     return values
 
 
-def _before_shuffle(graph: onnx.GraphProto, output: str, target: FrameLayout) -> tuple[str, Shuffle]:
-    """Takes a last pixel shuffle out of the graph where whole chroma samples lie in its squares."""
+def _before_shuffle(
+    graph: onnx.GraphProto, output: str, target: FrameLayout, factor: int | None
+) -> tuple[str, Shuffle]:
+    """Takes a last pixel shuffle out of the graph where whole chroma samples lie in its squares.
+
+    factor: the only one it may have; any for None.
+    """
     node = producer(graph.node, output)
     if node.op_type != "DepthToSpace":
         return output, WHOLE
     stated = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    factor = stated["blocksize"]
-    if any(factor % step for step in target.chroma):
+    size = stated["blocksize"]
+    if any(size % step for step in target.chroma) or factor not in (None, size):
         return output, WHOLE
     graph.node.remove(node)
-    return node.input[0], Shuffle(factor=factor, mode=stated.get("mode", b"DCR").decode())
+    return node.input[0], Shuffle(factor=size, mode=stated.get("mode", b"DCR").decode())
 
 
 def _hold_accumulators(graph: onnx.GraphProto) -> None:

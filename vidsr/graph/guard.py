@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vidsr.graph.border import Shaping
 from vidsr.graph.builder import Builder
+from vidsr.graph.phases import WHOLE, Shuffle
 
 __all__ = ["BEGIN", "GUARD_REACH", "REACH", "WILD", "guarded"]
 
@@ -25,8 +26,18 @@ GUARD_REACH = REACH + 1
 """How far a result depends on the model's others, in input pixels: the interpolation reaches one further."""
 
 
-def guarded(build: Builder, image: str, upscaled: str, scale: int, shape: tuple[int, int], shaping: Shaping) -> str:
+def guarded(
+    build: Builder,
+    image: str,
+    upscaled: str,
+    scale: int,
+    shape: tuple[int, int],
+    shaping: Shaping,
+    shuffle: Shuffle = WHOLE,
+) -> str:
     """float32 [1, 3, scale*H, scale*W] from a model's result of that shape and its input, float32 [1, 3, H, W].
+
+    Before `shuffle`, which then enlarges by `scale`, both are [1, 3*scale*scale, H, W].
 
     A result nearer than BEGIN to bilinear interpolation everywhere comes back as it is. NaN and infinity count as wild:
     `Less` is false for them on every engine, which holds for no minimum or maximum. Wild samples are replaced before
@@ -35,9 +46,10 @@ def guarded(build: Builder, image: str, upscaled: str, scale: int, shape: tuple[
 
     shape: (H, W).
     """
-    phases = build.op("SpaceToDepth", upscaled, blocksize=scale) if scale > 1 else upscaled
+    whole = shuffle == WHOLE and scale > 1
+    phases = build.op("SpaceToDepth", upscaled, blocksize=scale) if whole else upscaled
     edged = shaping.extend(build, image, shape, (-1, shape[0] + 1), (-1, shape[1] + 1))
-    base = build.op("Conv", edged, build.constant(_bilinear(scale)))
+    base = build.op("Conv", edged, build.constant(_bilinear(scale, "DCR" if whole else shuffle.mode)))
     distance = build.op("Abs", build.op("Sub", phases, base))
     limit = build.constant(np.float32(WILD))
     sane = build.op("Less", distance, limit)
@@ -49,12 +61,14 @@ def guarded(build: Builder, image: str, upscaled: str, scale: int, shape: tuple[
     share = build.op("Mul", excess, build.constant(np.float32(1 / (WILD - BEGIN))))
     kept = build.op("Where", sane, phases, base)
     kept = build.op("Sub", kept, build.op("Mul", share, build.op("Sub", kept, base)))
-    return build.op("DepthToSpace", kept, blocksize=scale, mode="DCR") if scale > 1 else kept
+    return build.op("DepthToSpace", kept, blocksize=scale, mode="DCR") if whole else kept
 
 
-def _bilinear(scale: int) -> NDArray[np.float32]:
-    """Weights float32 [scale*scale*3, 3, 3, 3] of a convolution that gives the phases, the channel running fastest."""
+def _bilinear(scale: int, mode: str) -> NDArray[np.float32]:
+    """Weights float32 [scale*scale*3, 3, 3, 3] of a convolution that gives the phases in the order of a shuffle."""
     offsets = (np.arange(scale) - (scale - 1) / 2) / scale
     taps = np.maximum(0, 1 - np.abs(offsets[:, None] - np.arange(-1, 2)))
-    weights: NDArray[np.float64] = np.einsum("py,qx,oi->pqoiyx", taps, taps, np.eye(3))
+    weights: NDArray[np.float64] = np.einsum(
+        "py,qx,oi->pqoiyx" if mode == "DCR" else "py,qx,oi->opqiyx", taps, taps, np.eye(3)
+    )
     return weights.reshape(-1, 3, 3, 3).astype(np.float32)
