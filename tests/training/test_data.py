@@ -303,14 +303,6 @@ def test_the_truth_of_interlaced_shots_lies_between_their_fields(pictures: list[
     assert np.median(moved) < 0.4
 
 
-def test_clean_screens_are_drawn_at_both_sizes_or_shrunk(pictures: list[Path]) -> None:
-    small, large = shots_of("screen-clean", pictures * 8, 128, 2, np.random.default_rng(0))
-    shrunk = [
-        np.array_equal(s, degrade(t, 2, CLEAN, np.random.default_rng(0))) for s, t in zip(small, large, strict=True)
-    ]
-    assert 4 < sum(shrunk) < 20
-
-
 def test_shares_become_counts() -> None:
     assert DataRecipe(samples=12, share={"h264": 3, "clean": 1}).counts()["h264"] == 9
     counts = DataRecipe(samples=7, share={"h264": 1, "clean": 1, "av1": 1}).counts()

@@ -91,16 +91,6 @@ def _screen(pictures: Sequence[Path], patch_px: int, scale: int, rng: np.random.
     return _reel(shots, _screen_encode(rng), rng)
 
 
-def _clean_screen(pictures: Sequence[Path], patch_px: int, scale: int, rng: np.random.Generator) -> Pairs:
-    """A screen as it is shown: half of them shrunk, half drawn small."""
-    smalls, larges = [], []
-    for _ in pictures:
-        small, large = screen_shot(2, patch_px // scale, (1, scale), rng)
-        smalls.append(degrade(large, scale, CLEAN, rng) if rng.random() < 0.5 else small)
-        larges.append(large)
-    return np.stack(smalls), np.stack(larges)
-
-
 def _native_screen(pictures: Sequence[Path], patch_px: int, scale: int, rng: np.random.Generator) -> Pairs:
     """A recording of a small screen, which is far sharper than a shrunk one; the truth is the same drawn larger."""
     shots = []
@@ -112,7 +102,6 @@ def _native_screen(pictures: Sequence[Path], patch_px: int, scale: int, rng: np.
 
 KINDS: Mapping[str, Kind] = {
     "clean": _clean,
-    "screen-clean": _clean_screen,
     "subsampled": _encoded(None),
     **{codec: _encoded(codec) for codec in CODECS},
     "interlaced": _interlaced,
