@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vidsr import models, networks
+from vidsr import checkpoint, models, networks
 from vidsr.checkpoint import import_checkpoint, read_checkpoint
 from vidsr.errors import ModelError, OutputError, UsageError
 from vidsr.models import Model
@@ -167,6 +167,12 @@ SAVED: dict[str, Callable[[State, Path], Path]] = {
     ),
     "legacy": _legacy,
 }
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without spandrel: what it knows is in `test_foreign`."""
+    monkeypatch.setattr(checkpoint, "find_spec", lambda name: None)
 
 
 # Round trips

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from vidsr.stability import examine
 __all__ = ["check_name", "fused_checkpoint", "import_checkpoint", "read_checkpoint"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
+_WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -94,7 +96,9 @@ def import_checkpoint(
 
     metadata: added to what the checkpoint itself says, and to what is written into the model, beside the figures of
         its stability and whether it needs the guard.
-    Raises ModelError for what is not a known network, UsageError for an unusable name, OutputError, BackendError.
+    What is none of our networks is left to spandrel, where that is installed (`vidsr.foreign`).
+    Raises ModelError for what is no known network or cannot be exported, UsageError for an unusable name,
+    OutputError, BackendError.
     """
     check_name(name, "--name")
     folder = folder or models.user_folder()
@@ -104,12 +108,13 @@ def import_checkpoint(
         raise OutputError(
             f"{taken[name]} is a model of that name: choose another --name, or add -y to put this one in its place"
         )
-    network, state, stated = fused_checkpoint(path)
-    stated = {**stated, **(metadata or {})}
+    state, stated = read_checkpoint(path)
+    stated = {**stated, **(metadata or {}), **({"license": license} if license else {})}
     try:
-        model = _model(network, state, stated, name, license)
+        network = _recognised(state)
+        model = _foreign(state, stated, name, path) if network is None else _model(network, state, stated, name)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
+        raise ModelError(f"{path}: {error}") from error
     _examine(model, target)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(target.name + ".part")
@@ -131,22 +136,26 @@ def _examine(proto: onnx.ModelProto, path: Path) -> None:
 
 
 def fused_checkpoint(path: Path) -> tuple[Any, State, dict[str, str]]:
-    """(module of the network, its weights in the plain form, metadata) of a checkpoint. Raises ModelError."""
+    """(module of the network, its weights in the plain form, metadata) of a checkpoint of ours. Raises ModelError."""
     state, stated = read_checkpoint(path)
-    network = _recognised(state, path)
     try:
+        if (network := _recognised(state)) is None:
+            raise _unknown(state)
         return network, network.fuse(state), stated
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
 
 
-def _recognised(state: State, path: Path) -> Any:
-    for name in networks.MODULES:
-        network = networks.load(name)
-        if network.recognise(frozenset(state)):
-            return network
+def _recognised(state: State) -> Any:
+    """The module of one of our networks, or None."""
+    known = (networks.load(name) for name in networks.MODULES)
+    return next((network for network in known if network.recognise(frozenset(state))), None)
+
+
+def _unknown(state: State) -> ModelError:
     family = next((label for mark, label in _OTHERS.items() if any(mark in key for key in state)), "an unknown network")
-    raise ModelError(f"{path}: holds {family}, which vidsr cannot import; it knows {', '.join(networks.MODULES)}")
+    spandrel = " and what spandrel knows" if find_spec("spandrel") else " (more with pip install 'vidsr[spandrel]')"
+    return ModelError(f"holds {family}, which vidsr cannot import; it knows {', '.join(networks.MODULES)}{spandrel}")
 
 
 _OTHERS = {
@@ -156,19 +165,38 @@ _OTHERS = {
     "body.0.rdb": "RRDB (ESRGAN)",
     "relative_position_bias_table": "a Swin-type transformer",
     "upsampler.MetaUpsample": "DAT or a MetaUpsample network",
-    "plk.": "ESC",
     "to_feat": "PLKSR or RealPLKSR",
 }
 """Key fragments of networks people try, to name what was refused."""
 
 
-def _model(network: Any, state: State, stated: Mapping[str, str], name: str, license: str) -> onnx.ModelProto:
+def _foreign(state: State, stated: Mapping[str, str], name: str, path: Path) -> onnx.ModelProto:
+    """What spandrel knows, where it is installed."""
+    if find_spec("spandrel") is None:
+        raise _unknown(state)
+    from vidsr import foreign
+
+    network = foreign.recognised(state)
+    if network is None:
+        raise _unknown(state)
+    model = network.exported(name)
+    notes = {entry.key: entry.value for entry in model.metadata_props}
+    notes["source_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    onnx.helper.set_model_props(model, _kept(stated, notes) | notes)
+    return model
+
+
+def _model(network: Any, state: State, stated: Mapping[str, str], name: str) -> onnx.ModelProto:
+    state = network.fuse(state)
     config = network.deduce(state, stated)
     network.build(state, stated)  # refuses missing or misshapen weights with a clear word
     notes = {"network": network.NAME, "scale": str(config.scale), **network.notes(config)}
-    kept = {key: value for key, value in stated.items() if key not in notes and isinstance(value, str)}
-    if license:
-        kept["license"] = license
     return export_model(
-        lambda build, image: network.export(build, image, state, config), name=name, metadata={**kept, **notes}
-    )
+        lambda build, image: network.export(build, image, state, config),
+        name=name, metadata=_kept(stated, notes) | notes,
+    )  # fmt: skip
+
+
+def _kept(stated: Mapping[str, str], notes: Mapping[str, str]) -> dict[str, str]:
+    """Of what a checkpoint says, all that is not found out here."""
+    return {key: value for key, value in stated.items() if key not in notes and isinstance(value, str)}

@@ -146,7 +146,8 @@ def examine(model: Model, clip: str = "", runs: Sequence[NDArray[Any]] = ()) -> 
 def _extreme(model: Model, run: _Run, name: str, picture: NDArray[np.float32]) -> Finding:
     step = np.random.default_rng(2).integers(-1, 2, picture.shape) / 255
     both = np.stack([picture, np.clip(picture + step, 0, 1)]).astype(np.float32)
-    made, plain = run(both), _bicubic(both, model.scale)
+    made = np.concatenate([run(each[None]) for each in both])  # networks of others may hold one picture at a time
+    plain = _bicubic(both, model.scale)
     with np.errstate(invalid="ignore"):
         flicker = float(np.abs(made[1] - made[0]).mean() / np.abs(plain[1] - plain[0]).mean())
     return Finding(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from vidsr.cli.doctor import doctor
 from vidsr.cli.evaluate import evaluate_model
 from vidsr.cli.shape import KeyValue, Time
 from vidsr.cli.train import train_model
+
+if TYPE_CHECKING:
+    from vidsr.models import Model
 
 __all__ = ["COMMANDS"]
 
@@ -86,16 +89,38 @@ def import_model(
 ) -> None:
     """Turns CHECKPOINT (.safetensors, .pth) into a model. Needs torch: pip install torch safetensors.
 
-    The network is recognised by its weights; what vidsr does not know is refused by name. Pickled files are read
+    The network is recognised by its weights: our own, and with spandrel installed (pip install 'vidsr[spandrel]') many
+    more, whose model is compared with the network first. What nobody knows is refused by name. Pickled files are read
     weights-only and can run no code.
     """
     from vidsr import models
     from vidsr.checkpoint import import_checkpoint
 
     path = import_checkpoint(checkpoint, name, license=license, overwrite=overwrite, metadata=dict(notes))
+    model = models.load(str(path))
+    for row in _findings(model):
+        click.echo(row)
     click.echo(f"{path}: use it with --model {name}")
-    if models.load(str(path)).metadata["guard"] == "on":
+    if model.metadata["guard"] == "on":
         click.echo(f"{name} leaves all reason on hard patterns, so its videos get the guard (see --guard)")
+
+
+def _findings(model: Model) -> list[str]:
+    """What an imported model is, a line each."""
+    from vidsr import models
+    from vidsr.graph.cost import multiply_adds
+
+    metadata = model.metadata
+    parameters = int(metadata.get("parameters") or sum(weights.size for weights in model.state().values()))
+    about = [f"x{model.scale}", f"{parameters:,} parameters", metadata.get("tags", "")]
+    share = max(multiply_adds(model.proto), 1.0) / multiply_adds(models.load(models.DEFAULT).proto)
+    speed = f"1/{share:.2g} of" if share > 1 else f"{1 / share:.2g} times"
+    rows = [
+        f"network: {', '.join(part for part in (metadata.get('architecture') or metadata['network'], *about) if part)}",
+        f"licence of the weights: {metadata.get('license') or 'not stated'}",
+        f"speed: about {speed} {models.DEFAULT}'s (an estimate: it counts multiplications)",
+    ]
+    return rows + [f"checked: {metadata[key]}" for key in ("exact",) if key in metadata]
 
 
 @click.command("verify")

@@ -6,10 +6,13 @@ import math
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper, shape_inference
+from onnx import TensorProto, numpy_helper
 
-__all__ = ["MOST", "multiple", "output_shape", "peak_bytes", "radius"]
+from vidsr.graph.settle import inferred
+
+__all__ = ["MOST", "multiple", "output_shape", "peak_bytes", "radius", "score_bytes"]
 
 MOST = 48
 _WINDOWED = {"Conv", "MaxPool", "AveragePool", "Pad"}
@@ -22,7 +25,7 @@ _POINTWISE = {
 
 def output_shape(proto: onnx.ModelProto, height: int, width: int) -> tuple[int, ...]:
     """Of one picture of that size; 0 for what cannot be told. Raises what `onnx` does where shapes contradict."""
-    return _shape(_inferred(proto, height, width).graph.output[0])
+    return _shape(inferred(proto, height, width).graph.output[0])
 
 
 def multiple(proto: onnx.ModelProto, scale: int) -> int:
@@ -60,13 +63,18 @@ def radius(proto: onnx.ModelProto) -> int | None:
     reach = {
         value.name: (Fraction(0), Fraction(0), Fraction(1)) for value in proto.graph.input if value.name not in tensors
     }
+    sized: set[str] = set()
     for node in proto.graph.node:
         if node.op_type == "Constant":
             tensors[node.output[0]] = _attribute(node, "value", TensorProto())
             continue
         sources = [reach[name] for name in node.input if name in reach]
-        if not sources:
+        of_size = not sized.isdisjoint(node.input)
+        if not sources or node.op_type == "Shape":
+            sized.update(node.output if of_size or sources else ())
             continue
+        if of_size and node.op_type != "Slice":  # positions of pixels, perhaps
+            return None
         before, after = (max(source[side] for source in sources) for side in (0, 1))
         step = sources[0][2]
         if node.op_type in _WINDOWED:
@@ -84,7 +92,12 @@ def radius(proto: onnx.ModelProto) -> int | None:
             block = _attribute(node, "blocksize", 1)
             step /= block
             before += step * (block - 1)
-        elif node.op_type not in _POINTWISE:
+        elif node.op_type == "Resize":
+            if (factor := _repeats(node, tensors)) is None:
+                return None
+            step /= factor
+            before += step * (factor - 1)
+        elif node.op_type not in _POINTWISE and not _begins_whole(node, tensors):
             return None
         for output in node.output:
             reach[output] = (before, after, step)
@@ -125,33 +138,73 @@ def _padding(node: onnx.NodeProto, tensors: dict[str, TensorProto]) -> list[tupl
     return [(first, -first) for first in pads[2 : len(pads) // 2]]
 
 
+def _repeats(node: onnx.NodeProto, tensors: dict[str, TensorProto]) -> int | None:
+    """How often a Resize repeats each pixel down and right; None where it does something else."""
+    scales = tensors.get(node.input[2]) if len(node.input) > 2 else None
+    wanted = {"mode": b"nearest", "coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
+    if scales is None or any(_attribute(node, name, None) != value for name, value in wanted.items()):
+        return None
+    down, right = numpy_helper.to_array(scales)[-2:]
+    return int(down) if down == right == int(down) and down >= 1 else None
+
+
+def _begins_whole(node: onnx.NodeProto, tensors: dict[str, TensorProto]) -> bool:
+    """Whether it is a Slice that takes away from the end alone."""
+    known = {index: tensors.get(name) for index, name in enumerate(node.input)}
+    starts, steps = known.get(1), known.get(4, numpy_helper.from_array(np.ones(1)))
+    if node.op_type != "Slice" or starts is None or steps is None:
+        return False
+    return not numpy_helper.to_array(starts).any() and bool((numpy_helper.to_array(steps) == 1).all())
+
+
 def peak_bytes(proto: onnx.ModelProto) -> float:
-    """Largest sum of tensors alive at once, in FP32 bytes an input pixel."""
-    height = width = 64
-    inferred = _inferred(proto, height, width)
-    sizes = {
-        value.name: 4.0 * math.prod(_shape(value)) / (height * width)
-        for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
-    }
+    """Largest sum of tensors alive at once, in FP32 bytes an input pixel; attention counts as if it were fused."""
+    sizes = _sizes(proto)
+    hidden = {name for attention in _scores(proto) for name in attention}
     last_use = {name: index for index, node in enumerate(proto.graph.node) for name in node.input}
+    moving = {value.name for value in proto.graph.input} - {tensor.name for tensor in proto.graph.initializer}
     alive: dict[str, float] = {}
     peak = 0.0
     for index, node in enumerate(proto.graph.node):
-        alive.update({name: sizes.get(name, 0.0) for name in node.output if node.op_type != "Constant"})
+        if moving.isdisjoint(node.input):  # made of weights alone, once
+            continue
+        moving.update(node.output)
+        alive.update({name: sizes.get(name, 0.0) for name in node.output if name not in hidden})
         peak = max(peak, sum(alive.values()))
         alive = {name: size for name, size in alive.items() if last_use.get(name, -1) > index}
     return peak
 
 
-def _inferred(proto: onnx.ModelProto, height: int, width: int) -> onnx.ModelProto:
-    """A copy with all tensor shapes known for one input size."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    filled = {tensor.name for tensor in copy.graph.initializer}
-    shape = next(value for value in copy.graph.input if value.name not in filled).type.tensor_type.shape
-    for dim, size in zip(shape.dim, (1, 3, height, width), strict=True):
-        dim.dim_value = size
-    return shape_inference.infer_shapes(copy, strict_mode=True, data_prop=True)
+def score_bytes(proto: onnx.ModelProto) -> float:
+    """What attention takes in a backend that does not fuse it: scores and shares of the largest one, in FP32 bytes an
+    input pixel; 0 for a model without."""
+    sizes = _sizes(proto)
+    return max((2 * sizes.get(attention[0], 0.0) for attention in _scores(proto)), default=0.0)
+
+
+def _scores(proto: onnx.ModelProto) -> list[list[str]]:
+    """Of each attention the tensors that no one sees who fuses it: the shares, and back to the product behind them."""
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    found = []
+    for softmax in proto.graph.node:
+        if softmax.op_type == "Softmax":
+            tensors, node = [softmax.output[0]], makers.get(softmax.input[0])
+            while node is not None and node.op_type in ("Add", "Div", "Mul", "Sub", "Where"):
+                tensors.append(node.output[0])
+                node = next((makers[name] for name in node.input if name in makers), None)
+            if node is not None and node.op_type == "MatMul":
+                found.append([*tensors, node.output[0]])
+    return found
+
+
+def _sizes(proto: onnx.ModelProto) -> dict[str, float]:
+    """FP32 bytes an input pixel of all tensors, as far as they can be told."""
+    height = width = 64
+    known = inferred(proto, height, width)
+    return {
+        value.name: 4.0 * math.prod(_shape(value)) / (height * width)
+        for value in (*known.graph.input, *known.graph.value_info, *known.graph.output)
+    }
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
