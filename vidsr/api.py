@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 from types import TracebackType
@@ -14,21 +14,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidsr import job, models
-from vidsr.backends.base import Engine, Precision, Slot, Watch
-from vidsr.color import RGB, ColorTags
+from vidsr import images, job, models
+from vidsr.backends.base import Precision
 from vidsr.errors import UsageError
 from vidsr.events import Observer, Report
 from vidsr.frame import Frame, FrameLayout
-from vidsr.job.settings import Guarding
+from vidsr.job.settings import Guarding, Settings
 from vidsr.media.info import Accel
-from vidsr.pipeline import aside
 
-__all__ = ["Upscaler", "frames", "upscale"]
+__all__ = ["Upscaler", "frames", "resolve", "upscale"]
 
 _PathLike = str | os.PathLike[str]
 _Seconds = int | float | Fraction | None
-_KEPT_ENGINES = 4
 
 
 def upscale(
@@ -59,11 +56,14 @@ def upscale(
     memory_bytes: int | None = None,
     slots: int = 4,
     guard: Guarding = "auto",
+    quality: int | None = None,
+    rate: int | float | Fraction | None = None,
     observer: Observer | None = None,
     stop: Event | None = None,
     cancel: Event | None = None,
 ) -> Report:
-    """Enlarges the video in `src` and writes `dst`, everything else in the file copied.
+    """Enlarges the video in `src` and writes `dst`, everything else in the file copied; or pictures: one file to
+    another, a folder to a folder, a numbered sequence (`frames/%05d.png`) to another.
 
     scale, size: at most one; a factor, or "WIDTHxHEIGHT" or a name such as "1080p"; None takes the model's factor.
     start, end: seconds from the beginning of the file. tracks: as `--tracks`. strict: raise rather than lose anything
@@ -71,7 +71,8 @@ def upscale(
     `DST.vidsr`. verify: read `dst` again and compare; what differs is in the report's `faults`. observer: called in
     this thread with the events of `vidsr.events`. stop: set it from anywhere to end early; what is done by then can be
     resumed, and with keep_partial it is playable as well, as `NAME.partial.SUFFIX`. cancel: the same at once, raising
-    `Cancelled`.
+    `Cancelled`; of pictures those that are done are whole, and both raise it. quality, rate: as `--quality` and
+    `--rate`.
 
     Raises a `VidsrError` that says in one line what to do; nothing is left under `dst` then.
     """
@@ -100,9 +101,22 @@ def upscale(
         encoder_options=dict(encoder_options or {}),
         pix_fmt=pix_fmt,
         overwrite=overwrite,
+        quality=quality,
+        rate=_fraction(rate),
     )
-    resolved = job.resolve(Path(src), Path(dst), settings)
-    return job.run(resolved, observer=observer or (lambda event: None), stop=stop or Event(), cancel=cancel or Event())
+    run = resolve(Path(src), Path(dst), settings)
+    return run(observer=observer or (lambda event: None), stop=stop or Event(), cancel=cancel or Event())
+
+
+def resolve(source: Path, target: Path, settings: Settings) -> Callable[..., Report]:
+    """Checks and decides everything that can be before the run, which is what it gives: of pictures or of a video, to
+    be called with `observer`, `stop` and `cancel`. Raises a VidsrError."""
+    batch = images.resolve(source, target, settings)
+    if batch is not None:
+        return partial(images.run, batch)
+    if images.joins(source, target, settings):
+        return partial(images.run_joined, source, target, settings)
+    return partial(job.run, job.resolve(source, target, settings))
 
 
 def frames(
@@ -184,7 +198,7 @@ class Upscaler:
             memory_bytes=memory_bytes,
             guard=guard,
         )
-        self._engines: OrderedDict[FrameLayout, tuple[Engine, Slot]] = OrderedDict()
+        self._engines = images.Engines(self._settings)
         self._lock = Lock()
 
     @property
@@ -202,18 +216,13 @@ class Upscaler:
         bits = 8 if image.dtype == np.uint8 else 16
         layout = FrameLayout(family="rgb", bits=bits, height=image.shape[0], width=image.shape[1])
         with self._lock:
-            engine, slot = self._engine(layout)
-            for plane, channel in zip(slot.input, (1, 2, 0), strict=True):
-                np.copyto(plane, image[:, :, channel])
-            engine.submit(slot)
-            engine.wait(slot)
-            green, blue, red = slot.output
+            enlarger = self._engines.get(self._model, layout, bits=bits)
+            green, blue, red = enlarger([image[:, :, channel] for channel in (1, 2, 0)])
             return np.stack([red, green, blue], axis=2)
 
     def close(self) -> None:
         """Frees the engines; the next call makes new ones."""
-        while self._engines:
-            self._engines.popitem()[1][0].close()
+        self._engines.close()
 
     def __enter__(self) -> Upscaler:
         return self
@@ -222,24 +231,3 @@ class Upscaler:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _engine(self, layout: FrameLayout) -> tuple[Engine, Slot]:
-        if layout in self._engines:
-            self._engines.move_to_end(layout)
-            return self._engines[layout]
-        scale = self._model.scale
-        target = FrameLayout(family="rgb", bits=layout.bits, height=layout.height * scale, width=layout.width * scale)
-        plan = job.plan_engine(self._settings, self._model, layout, target, many_sizes=True)
-        aside(plan.prepare, Watch())
-        engine = plan.open()
-        try:
-            slot = engine.slots(1)[0]
-        except BaseException:
-            engine.close()
-            raise
-        tags = ColorTags(matrix=RGB, full_range=True)
-        slot.convert(job.Conversions(layout, target, tags)(tags))
-        self._engines[layout] = (engine, slot)
-        if len(self._engines) > _KEPT_ENGINES:
-            self._engines.popitem(last=False)[1][0].close()
-        return engine, slot

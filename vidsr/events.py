@@ -15,18 +15,20 @@ Stage = Literal["decode", "model", "encode"]
 class Start:
     """The job is resolved and about to run; everything in words for people.
 
-    frames: expected, None if unknown; `resumed` of them are done already.
+    source_size, target_size: (width, height), None for pictures of several sizes. frames: expected, None if unknown;
+    `resumed` of them are done already. unit: what is counted as frames.
     """
 
     source: str
     target: str
-    source_size: tuple[int, int]
-    target_size: tuple[int, int]
+    source_size: tuple[int, int] | None
+    target_size: tuple[int, int] | None
     model: str
     engine: str
     encoder: str
     frames: int | None
     resumed: int = 0
+    unit: Literal["frame", "picture"] = "frame"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +51,10 @@ class Progress:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
     """What comes before the first frame, "preparing" the engine where that takes long, and behind the last: "joining"
-    the segments, then "verifying" the file. done: share, 0..1.
+    the segments, then "verifying" the file; or "enlarging" one picture in tiles. done: share, 0..1.
     """
 
-    name: Literal["preparing", "joining", "verifying"]
+    name: Literal["preparing", "enlarging", "joining", "verifying"]
     done: float
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
@@ -87,6 +88,8 @@ class Display:
         self._shown_at = float("-inf")
         self._live = self._out.isatty()
         self._preparing = False
+        self._unit, self._rate, self._done = "frame", "fps", 0
+        self._tenths, self._began = 0, 0.0
 
     def __call__(self, event: Event) -> None:
         handlers: dict[type, Callable[[Any], None]] = {
@@ -111,11 +114,14 @@ class Display:
             self._bar = None
 
     def _start(self, start: Start) -> None:
-        sizes = [f"{width}x{height}" for width, height in (start.source_size, start.target_size)]
-        self.line(f"{start.source} ({sizes[0]}) -> {start.target} ({sizes[1]})")
+        if start.unit != "frame":
+            self._unit, self._rate = start.unit, f"{start.unit}s/s"
+        self._done, self._began = start.resumed, time.monotonic()
+        sizes = [f" ({size[0]}x{size[1]})" if size else "" for size in (start.source_size, start.target_size)]
+        self.line(f"{start.source}{sizes[0]} -> {start.target}{sizes[1]}")
         self.line(f"model {start.model} on {start.engine}, encoder {start.encoder}")
         if start.resumed:
-            self.line(f"going on behind frame {start.resumed}, where an earlier run ended")
+            self.line(f"going on behind {start.unit} {start.resumed}, where an earlier run ended")
         if self._live:
             self._begin_bar(start)
 
@@ -135,14 +141,15 @@ class Display:
         self._bar.start()
 
     def _progress(self, progress: Progress) -> None:
+        self._done = progress.frames
         of = f"/{progress.total}" if progress.total else ""
         if not progress.frames:
             return
-        parts = [f"{progress.frames}{of} frames"]
+        parts = [f"{progress.frames}{of} {self._unit}s"]
         if progress.total and progress.frames >= progress.total:
             parts.append("finishing")
         else:
-            parts += [f"{progress.fps:.2f} fps", f"{_eta(progress)} left"]
+            parts += [f"{progress.fps:.2f} {self._rate}", f"{_eta(progress)} left"]
         if progress.written_bytes > 100_000:  # before, it is the container's head and looks like a fault
             parts.append(human_bytes(progress.written_bytes))
         if progress.limit:
@@ -151,6 +158,8 @@ class Display:
         if self._bar is not None and self._task is not None:
             total = max(progress.total, progress.frames) if progress.total else None
             self._bar.update(self._task, completed=progress.frames, total=total, text=text)
+        elif self._unit == "picture" and progress.total == progress.frames:
+            return  # the report says it all
         elif progress.seconds - self._shown_at >= _PLAIN_EVERY_SECONDS:
             self._shown_at = progress.seconds
             percent = f"{min(100, 100 * progress.frames // progress.total)}%: " if progress.total else ""
@@ -162,6 +171,8 @@ class Display:
     def _phase(self, phase: Phase) -> None:
         if phase.name == "preparing":
             self._prepare(phase)
+        elif phase.name == "enlarging":
+            self._enlarge(phase.done)
         elif self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=phase.done, total=1, text=f"{phase.name} {phase.done:.0%}")
 
@@ -172,14 +183,25 @@ class Display:
             self.line("compiling the model for this size of picture: minutes, but only the first time")
         self._preparing = True
 
+    def _enlarge(self, share: float) -> None:
+        """Of the picture at hand."""
+        if self._bar is not None and self._task is not None:
+            left = f", {human_seconds((time.monotonic() - self._began) * (1 / share - 1))} left" if share else ""
+            text = f"{self._done} {self._unit}s done, the next {share:.0%}" if self._done else f"{share:.0%}{left}"
+            self._bar.update(self._task, completed=self._done + share, text=text)
+        elif not self._done and int(10 * share) > self._tenths:
+            self._tenths = int(10 * share)
+            self.line(f"{share:.0%}")
+
     def _report(self, report: Report) -> None:
         self.close()
-        frames = "1 frame" if report.frames == 1 else f"{report.frames} frames"
+        frames = f"{report.frames} {self._unit}{'' if report.frames == 1 else 's'}"
         if report.resumed:
             frames += f" ({report.resumed} of them by earlier runs)"
         busy = ", ".join(f"{stage} {share:.0%}" for stage, share in report.busy.items())
         verified = ", verified" if report.verified else ""
-        speed = f" in {human_seconds(report.seconds)} ({report.fps:.2f} fps; busy: {busy})" if report.fps else ""
+        fps = f"{report.fps:.2f} {self._rate}"
+        speed = f" in {human_seconds(report.seconds)} ({fps}; busy: {busy})" if report.fps else ""
         self.line(
             f"{report.target or report.kept or 'nothing kept'}: {frames}{speed}, "
             f"{human_bytes(report.written_bytes)}{verified}"

@@ -137,8 +137,7 @@ def _video(path: Path, index: int, start: Fraction, duration: Fraction | None) -
         )
         rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
         rate = next((r for r in rates if r and 1 <= r <= 480), None)
-        entries: Any = frame.side_data
-        side_data = {entry.type.name: bytes(entry) for entry in entries}
+        side_data = _side_data(frame)
         matrix = side_data.get("DISPLAYMATRIX")
         ratio = stream.sample_aspect_ratio
         return VideoInfo(
@@ -162,6 +161,15 @@ def _video(path: Path, index: int, start: Fraction, duration: Fraction | None) -
         )
     finally:
         decoder.close()
+
+
+def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
+    """By FFmpeg's names; none where one is of a kind that PyAV does not know, such as EXIF in a picture."""
+    try:
+        entries: Any = frame.side_data
+        return {entry.type.name: bytes(entry) for entry in entries}
+    except ValueError:
+        return {}
 
 
 def _own_duration(stream: av.VideoStream) -> Fraction | None:
