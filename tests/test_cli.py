@@ -49,7 +49,7 @@ MISTAKES = {
     "sound only": (["sound.m4a", "out.mp4"], "no video track"),
     "unknown model": (["clip.mp4", "out.mp4", "--model", "nope"], "no model is called 'nope'"),
     "missing model file": (["clip.mp4", "out.mp4", "--model", "nope.onnx"], "no such model file"),
-    "no scale": (["clip.mp4", "out.mp4", "--scale", "0"], "not a factor"),
+    "no scale": (["clip.mp4", "out.mp4", "--scale", "0"], "not a number above 0"),
     "scale and size": (["clip.mp4", "out.mp4", "--scale", "2", "--size", "4k"], "give one of them"),
     "not a size for people": (["clip.mp4", "out.mp4", "--size", "huge"], "1080p"),
     "no such track": (["clip.mp4", "out.mp4", "--tracks", "7"], "--tracks 7"),

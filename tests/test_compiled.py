@@ -66,6 +66,16 @@ def test_range_of_one_size_is_that_size(build: Callable[..., compiled.Built], mo
     assert sizes == [None]
 
 
+def test_what_a_run_of_another_factor_would_take(nearest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models and their guards are those of the run to come."""
+    plans: list[EnginePlan] = []
+    planned(monkeypatch, lambda plan: plans.append(plan) or plan)  # type: ignore[func-returns-value]
+    options = ["--size", "32x32", "--backend", "openvino", "--scale", "4", "--guard", "on"]
+    assert run("build", "--model", nearest, *options) == 0
+    assert (plans[0].model.name, plans[0].target.width, plans[0].guard) == ("nearest+nearest", 128, "on+on")
+    assert run("build", "--model", nearest, *options, "--scale", "100") == 2
+
+
 def test_range_that_would_need_tiles(build: Callable[..., compiled.Built], monkeypatch: pytest.MonkeyPatch) -> None:
     class Tensorrt:
         name = "tensorrt"

@@ -12,7 +12,7 @@ import pytest
 import vidsr
 from tests.conftest import make_clip
 from vidsr.errors import UsageError
-from vidsr.job.geometry import target_geometry
+from vidsr.job.geometry import target_geometry, wanted_factor
 from vidsr.media.source import VideoInfo, probe
 
 
@@ -43,6 +43,12 @@ def sized(video: VideoInfo, width: int, height: int, ratio: Fraction | None = No
         # Another shape than the picture's: the sample aspect ratio makes up for it.
         (640, 480, None, None, "1280x720", (1280, 720, Fraction(3, 4))),
         (640, 480, None, None, "1280x958", (1280, 958, None)),
+        # Shares of the input, whatever the model does.
+        (640, 360, None, None, "150%", (960, 540, None)),
+        (640, 360, None, None, "50 %", (320, 180, None)),
+        (161, 121, None, None, "200%", (322, 242, None)),
+        (640, 360, None, None, "33.3%", (214, 120, None)),
+        (720, 576, Fraction(64, 45), None, "200%", (1440, 1152, Fraction(64, 45))),
     ],
 )
 def test_sizes(
@@ -59,10 +65,48 @@ def test_sizes(
     assert (found[1], found[0], found[2]) == made
 
 
-@pytest.mark.parametrize("size", ["", "12", "0x5", "axb", "1080i", "99999999x2"])
+@pytest.mark.parametrize("size", ["", "12", "0x5", "axb", "1080i", "99999999x2", "0%", "-50%", "%", "x%"])
 def test_sizes_that_mean_nothing(video: VideoInfo, size: str) -> None:
     with pytest.raises(UsageError, match="--size"):
         target_geometry(video, scale=None, size=size, model_scale=2, even=(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("scale", "size", "factor"),
+    [
+        (None, None, None),
+        (Fraction(3, 2), None, Fraction(3, 2)),
+        (None, "250%", Fraction(5, 2)),
+        (None, "1440p", Fraction(4)),
+        (None, "1280x360", Fraction(2)),
+        (None, "640x1080", Fraction(3)),
+        (Fraction(16), None, Fraction(16)),
+    ],
+)
+def test_how_much_is_asked_of_a_model(
+    video: VideoInfo, scale: Fraction | None, size: str | None, factor: Fraction | None
+) -> None:
+    """The larger way counts."""
+    assert wanted_factor(sized(video, 640, 360), scale=scale, size=size) == factor
+
+
+@pytest.mark.parametrize(
+    ("scale", "size", "says"),
+    [
+        (Fraction(100), None, "--scale 100: that is 100 times"),
+        (None, "1700%", "--size 1700%: that is 17 times"),
+        (None, "20000x100", "--size 20000x100: .* the most is 16 times"),
+        (Fraction(0), None, "--scale 0: must be more than 0"),
+        (Fraction(-1), None, "--scale -1: must be more than 0"),
+        (None, "0%", "--size 0%: must be more than 0 %"),
+        (None, "half", "--size half: write WIDTHxHEIGHT, a share"),
+        (Fraction(2), "720p", "--scale and --size: give one"),
+    ],
+)
+def test_asking_too_much(video: VideoInfo, scale: Fraction | None, size: str | None, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as error:
+        wanted_factor(sized(video, 640, 360), scale=scale, size=size)
+    assert "\n" not in str(error.value)
 
 
 def test_a_whole_run_to_a_size(tmp_path: Path, nearest: Path) -> None:

@@ -40,7 +40,7 @@ def write(
     opset: int = 17,
 ) -> Path:
     """A model file. more: names of further ends, "inputs" or "outputs" by name."""
-    build = Builder()
+    build = Builder(opset=opset)
     network(build)
     ends = {
         "inputs": [helper.make_tensor_value_info("x", *takes)],
@@ -48,7 +48,7 @@ def write(
     }
     for name, kind in (more or {}).items():
         ends[kind].append(helper.make_tensor_value_info(name, *takes))
-    onnx.save(build.model(ends["inputs"], ends["outputs"], name="test", opset=opset), path)
+    onnx.save(build.model(ends["inputs"], ends["outputs"], name="test"), path)
     return path
 
 

@@ -273,6 +273,14 @@ def test_no_speckle_reaches_the_picture(tmp_path: Path, backend: str, precision:
     assert np.abs(made["off"] - plain)[board].max() > 60
 
 
+@pytest.mark.parametrize("opset", [17, 18, 21])
+def test_every_opset_has_the_guard(tmp_path: Path, opset: int) -> None:
+    model = exploding(tmp_path / "wild.onnx")
+    proto = onnx.version_converter.convert_version(model.proto, opset)
+    source = FrameLayout(family="yuv", bits=8, height=32, width=48, chroma=(2, 2))
+    onnx.checker.check_model(compose(proto, source, replace(source, height=64, width=96), guard=True), full_check=True)
+
+
 def test_what_extends_the_picture_counts_nothing(tmp_path: Path) -> None:
     """31 rows become 32 for a model that wants an even number, and only the last is wild."""
     spoilt = np.zeros((1, 1, 64, 1), np.float32)

@@ -65,7 +65,8 @@ def upscale(
     """Enlarges the video in `src` and writes `dst`, everything else in the file copied; or pictures: one file to
     another, a folder to a folder, a numbered sequence (`frames/%05d.png`) to another.
 
-    scale, size: at most one; a factor, or "WIDTHxHEIGHT" or a name such as "1080p"; None takes the model's factor.
+    scale, size: at most one; a factor up to 16, or "WIDTHxHEIGHT", a name such as "1080p", or "150%"; neither takes the
+    model's factor, others the model or models that fit (`vidsr.models.choose`).
     start, end: seconds from the beginning of the file. tracks: as `--tracks`. strict: raise rather than lose anything
     or pass over damage. hwaccel: as `--hwaccel`. guard: as `--guard`. resume: go on with an unfinished run in
     `DST.vidsr`. verify: read `dst` again and compare; what differs is in the report's `faults`. observer: called in

@@ -62,15 +62,15 @@ def build(
 ) -> Built:
     """Compiles the model for frames of `size` (height, width), keeps it in the cache, and runs it twice.
 
-    largest: one that serves all sizes from `size` to this, which only TensorRT can. settings: `model`, `backend`,
-    `device`, `precision` and `slots` count. Raises UsageError, BackendError, Cancelled.
+    largest: one that serves all sizes from `size` to this, which only TensorRT can. settings: `model`, `scale`,
+    `guard`, `backend`, `device`, `precision` and `slots` count. Raises UsageError, BackendError, Cancelled.
     """
     stop = stop or Event()
     if largest == size:
         largest = None
     if not native(pix_fmt):
         raise UsageError(f"--pix-fmt {pix_fmt}: choose a planar format such as yuv420p, yuv444p10le, gray, gbrp")
-    model = models.load(settings.model)
+    model = models.choose(settings.model, settings.scale)
     height, width = largest or size
     if min(*size, height, width) < _MIN_SIDE or height < size[0] or width < size[1]:
         raise UsageError(f"--size: give WIDTHxHEIGHT of at least {_MIN_SIDE}x{_MIN_SIDE}, or SMALLEST..LARGEST")

@@ -63,7 +63,9 @@ def learned_ranges(model: Model) -> Ranges:
 
 def written(model: Model, precision: str) -> onnx.ModelProto:
     """The graph to run for a precision: INT8 is written into it, others are the backend's affair. Raises ModelError."""
-    return quantised(model.proto, learned_ranges(model)) if precision == "int8" else model.proto
+    return (
+        model.lowered(lambda part: quantised(part.proto, learned_ranges(part))) if precision == "int8" else model.proto
+    )
 
 
 def quantised(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> onnx.ModelProto:

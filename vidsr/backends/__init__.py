@@ -114,5 +114,6 @@ def _usable(name: str, device: str, options: EngineOptions, model: Model) -> tup
         raise _Lack(unfit)
     settled = backend.settle(options)
     if settled.precision == "int8":
-        learned_ranges(model)
+        for member in model.members:
+            learned_ranges(member)
     return backend, settled

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from vidsr.cli.shape import interruptible
+from vidsr.cli.shape import Factor, interruptible
 
 __all__ = ["build_engine", "cache"]
 
@@ -33,12 +33,21 @@ class _Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int] | None]]):
 @click.command("build")
 @click.option("--model", default="span", show_default=True, metavar="NAME|FILE.onnx", help="Model to compile.")
 @click.option(
+    "--scale",
+    type=Factor(),
+    metavar="N",
+    help="As in the run to come: it says which model, or several.  [default: the model's own]",
+)
+@click.option(
     "--size",
     "sizes",
     type=_Sizes(),
     required=True,
     metavar="WxH[..WxH]",
     help="Of the videos, as stored: 1920x1080. With tensorrt also a range: 640x360..1920x1080.",
+)
+@click.option(
+    "--guard", default="auto", show_default=True, type=click.Choice(["auto", "on", "off"]), help="See `vidsr --help`."
 )
 @click.option("--pix-fmt", default="yuv420p", show_default=True, metavar="NAME", help="Pixel format of the videos.")
 @click.option("--backend", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")

@@ -79,8 +79,8 @@ class Factor(click.ParamType[Fraction]):
     name = "factor"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
-        if not re.fullmatch(r"\d+(\.\d+)?", str(value).strip()) or Fraction(str(value).strip()) == 0:
-            self.fail(f"{value!r} is not a factor; write for example 2 or 1.5", param, ctx)
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", str(value).strip()) or Fraction(str(value).strip()) == 0:
+            self.fail(f"{value!r} is not a number above 0; write for example 2 or 1.5", param, ctx)
         return Fraction(str(value).strip())
 
 

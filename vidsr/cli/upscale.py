@@ -25,9 +25,11 @@ chapters, fonts, timestamps, colour.
 \b
   vidsr in.mp4 out.mp4                      twice the size
   vidsr in.mkv out.mkv --start 1:00 --end 1:10     try ten seconds first
+  vidsr in.mp4 out.mp4 --scale 4            four times, or any other factor: 1.5, 3
   vidsr in.mp4 out.mp4 --size 1080p         to a size instead of a factor
   vidsr in.mp4 out.mp4 --model NAME         another model, see `vidsr models`
   vidsr in.mp4 out.mp4 --resume             go on where an interrupted run ended
+  vidsr photo.jpg large.png                 a picture; photos/ out/ a folder of them
 
 \b
 Other commands (each has its own --help):
@@ -67,16 +69,23 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     type=Factor(),
     section="Picture",
     metavar="N",
-    help="How many times larger; what the model does not do by itself is resized.  [default: the model's]",
+    help="How many times as large, up to 16: 2, 1.5, 4. Takes the model of that name that fits, NAME-x4 beside NAME, "
+    "or several in a row; resamples the rest.  [default: the model's own]",
 )
 @_option(
     "--size",
     section="Picture",
-    metavar="WxH|NAME",
-    help="Size as stored, before turning: 1920x1080, or a box: 720p, 4k.",
+    metavar="WxH|NAME|N%",
+    help="Size of the output instead of --scale: 1920x1080 (as stored, before turning); 1080p, 1440p, 4k: as large as "
+    "fits; 150%: one and a half times the input's width and height, 50%: half.",
 )
 @_option(
-    "--model", default="span", show_default=True, section="Picture", metavar="NAME|FILE.onnx", help="Model to use."
+    "--model",
+    default="span",
+    show_default=True,
+    section="Picture",
+    metavar="NAME|FILE.onnx",
+    help="A name from `vidsr models`, or a file. --scale and --size may take NAME-x4 instead, or it several times.",
 )
 @_option(
     "--guard",
@@ -94,6 +103,13 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     show_default=True,
     section="Picture",
     help="Interlaced video to one frame for each frame, or for each field; auto finds it and takes frame.",
+)
+@_option(
+    "--rate",
+    type=Factor(),
+    section="Picture",
+    metavar="N",
+    help="Frames a second of numbered pictures that become a video.  [default: 25]",
 )
 @_option("--start", type=Time(), section="Picture", metavar="TIME", help="Begin here: seconds or H:MM:SS.")
 @_option(
@@ -142,6 +158,13 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     section="Encoding",
     metavar="KEY=VALUE",
     help="Any other option of the encoder; may be repeated.",
+)
+@_option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    section="Encoding",
+    metavar="N",
+    help="Of JPEG, WebP and AVIF pictures, 1 to 100.  [default: 95, AVIF 85]",
 )
 @_option(
     "--pix-fmt",
@@ -216,14 +239,14 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
 @click.version_option(package_name="vidsr", message="%(prog)s %(version)s")
 def upscale(source: Path, target: Path, as_json: bool, quiet: bool, debug: bool, **choices: Any) -> int:
     """Resolves the job, runs it and shows how it goes."""
-    from vidsr import job
+    from vidsr import api, job
 
     choices["encoder_options"] = dict(choices["encoder_options"])
-    resolved = job.resolve(source, target, job.Settings(**choices))
+    run = api.resolve(source, target, job.Settings(**choices))
     display = _display(as_json, quiet)
     try:
         with interruptible() as (stop, cancel):
-            report = job.run(resolved, observer=_Announcing(display, stop), stop=stop, cancel=cancel)
+            report = run(observer=_Announcing(display, stop), stop=stop, cancel=cancel)
     finally:
         if display is not None:
             display.close()

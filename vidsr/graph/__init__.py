@@ -5,6 +5,7 @@
     border        the nodes from planes to RGB and back
     composition   compose: all of it around a model
     guard         nodes behind a model that leaves all reason
+    chain         models that follow each other, as one
     measure       what a model does with sizes, how far it sees, and its memory
 
 Only `onnx` and numpy. `vidsr.half` lowers a model's precision before it is composed.
@@ -14,19 +15,23 @@ from __future__ import annotations
 
 from vidsr.graph.border import CODES_FROM_RGB, HEAD, RGB_FROM_CODES, TAIL
 from vidsr.graph.builder import Builder, export_model
+from vidsr.graph.chain import CHAIN_REACH, Link, chained
 from vidsr.graph.composition import compose
 from vidsr.graph.guard import GUARD_REACH
 from vidsr.graph.planes import Planes, PlaneTensor, plane_names, plane_tensors
 
 __all__ = [
+    "CHAIN_REACH",
     "CODES_FROM_RGB",
     "GUARD_REACH",
     "HEAD",
     "RGB_FROM_CODES",
     "TAIL",
     "Builder",
+    "Link",
     "PlaneTensor",
     "Planes",
+    "chained",
     "compose",
     "export_model",
     "plane_names",

@@ -17,10 +17,13 @@ OPSET = 17
 
 
 class Builder:
-    """Collects nodes and initializers; every method returns the name of the tensor it makes."""
+    """Collects nodes and initializers; every method returns the name of the tensor it makes.
 
-    def __init__(self, prefix: str = "") -> None:
-        self.prefix = prefix
+    opset: of the graph that the nodes are for, 13 or newer.
+    """
+
+    def __init__(self, prefix: str = "", opset: int = OPSET) -> None:
+        self.prefix, self.opset = prefix, opset
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
@@ -47,12 +50,11 @@ class Builder:
         outputs: Sequence[onnx.ValueInfoProto],
         *,
         name: str,
-        opset: int = OPSET,
         metadata: dict[str, str] | None = None,
     ) -> onnx.ModelProto:
         graph = helper.make_graph(self.nodes, name, list(inputs), list(outputs), self.initializers)
         model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="vidsr", ir_version=IR_VERSION
+            graph, opset_imports=[helper.make_opsetid("", self.opset)], producer_name="vidsr", ir_version=IR_VERSION
         )
         helper.set_model_props(model, metadata or {})
         return model

@@ -72,7 +72,7 @@ def compose(
     ours = {*plane_names("in", source), *plane_names("out", target), RGB_FROM_CODES, CODES_FROM_RGB}
     _rename(graph, {name: f"vidsr/model/{name}" for name in ours})
     (model_input,), (model_output,) = _free_inputs(composed), list(graph.output)
-    head, tail = Builder(HEAD), Builder(TAIL)
+    head, tail = Builder(HEAD, opset), Builder(TAIL, opset)
     rgb = rgb_from_planes(head, source, planes, shaping)
     height, width = (-(-length // multiple) * multiple for length in source.shapes[0])
     exact = rgb

@@ -53,7 +53,7 @@ def guarded(
     distance = build.op("Abs", build.op("Sub", phases, base))
     limit = build.constant(np.float32(WILD))
     sane = build.op("Less", distance, limit)
-    worst = build.op("ReduceMax", build.op("Where", sane, distance, limit), axes=[1], keepdims=1)
+    worst = _largest(build, build.op("Where", sane, distance, limit))
     size = 2 * REACH + 1
     for kernel, pads in (([size, 1], [REACH, 0, REACH, 0]), ([1, size], [0, REACH, 0, REACH])):
         worst = build.op("MaxPool", worst, kernel_shape=kernel, pads=pads)
@@ -62,6 +62,13 @@ def guarded(
     kept = build.op("Where", sane, phases, base)
     kept = build.op("Sub", kept, build.op("Mul", share, build.op("Sub", kept, base)))
     return build.op("DepthToSpace", kept, blocksize=scale, mode="DCR") if whole else kept
+
+
+def _largest(build: Builder, value: str) -> str:
+    """Over all channels. The axes became an input with opset 18."""
+    if build.opset < 18:
+        return build.op("ReduceMax", value, axes=[1], keepdims=1)
+    return build.op("ReduceMax", value, build.constant([1]), keepdims=1)
 
 
 def _bilinear(scale: int, mode: str) -> NDArray[np.float32]:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import platformdirs
 
@@ -22,7 +21,16 @@ from vidsr.job.settings import Settings
 from vidsr.models import Model
 from vidsr.stability import needs_guard
 
-__all__ = ["Conversions", "EnginePlan", "available_memory", "cache_folder", "guard_note", "idle_note", "plan_engine"]
+__all__ = [
+    "Conversions",
+    "EnginePlan",
+    "available_memory",
+    "cache_folder",
+    "guard_note",
+    "idle_note",
+    "plan_engine",
+    "tile_note",
+]
 
 _MEMORY_SHARE = 0.4
 _DEVICE_SHARE = 0.8
@@ -36,7 +44,7 @@ _FALLBACK_MEMORY = 4 * 2**30
 class EnginePlan:
     """An engine that is decided but not made yet. tile: (height, width) where frames must be cut, else None.
 
-    prepared: what `prepare` gave, by the layouts it was for.
+    prepared: what `prepare` gave, by the layouts it was for. on_tile: see `TiledEngine`.
     """
 
     model: Model
@@ -46,10 +54,12 @@ class EnginePlan:
     target: FrameLayout
     tile: tuple[int, int] | None
     prepared: dict[tuple[FrameLayout, FrameLayout], object] = field(default_factory=dict, compare=False)
+    on_tile: Callable[[int, int], None] = field(default=lambda done, count: None, compare=False)
 
     @property
-    def guard(self) -> Literal["on", "off"]:
-        return "on" if self.model.guarded else "off"
+    def guard(self) -> str:
+        """on or off; of a chain for each model."""
+        return "+".join("on" if member.guarded else "off" for member in self.model.members)
 
     def prepare(self, watch: Watch) -> None:
         """Does what `open` would take minutes for. Raises BackendError, Cancelled."""
@@ -68,8 +78,7 @@ class EnginePlan:
         """The same in FP32. Instead of a card the processor does it: frames that need it are few, and not worth minutes
         of compiling and memory of the card."""
         if self.options.device.startswith("cuda"):
-            settings = Settings(device="cpu", precision="fp32", guard=self.guard)
-            return plan_engine(settings, self.model, self.source, self.target)
+            return _planned(Settings(device="cpu", precision="fp32"), self.model, self.source, self.target)
         return replace(self, options=replace(self.options, precision="fp32"))
 
     def _parts(self) -> list[tuple[FrameLayout, FrameLayout]]:
@@ -100,11 +109,12 @@ class EnginePlan:
             return inner(source, target)
         halo = halo_of(self.model, source, target)
         assert halo is not None
-        return TiledEngine(inner, source, target, tile=tile, halo=halo, multiple=self.model.multiple)
+        multiple = self.model.tile_step
+        return TiledEngine(inner, source, target, tile=tile, halo=halo, multiple=multiple, on_tile=self.on_tile)
 
     def __str__(self) -> str:
         tiles = f", tiles of {self.tile[1]}x{self.tile[0]}" if self.tile else ""
-        guard = ", guard on" if self.model.guarded else ""
+        guard = ", guard on" if "on" in self.guard else ""
         return f"{self.backend.name} {self.options.device} {self.options.precision}{tiles}{guard}"
 
 
@@ -176,6 +186,20 @@ def plan_engine(
 
     sizes: see `EngineOptions`. many_sizes: see `backends.choose`. Raises UsageError, BackendError, MemoryBudgetError.
     """
+    model = _guarded(settings, model, default_cache())
+    return _planned(settings, model, source, target, sizes=sizes, many_sizes=many_sizes)
+
+
+def _planned(
+    settings: Settings,
+    model: Model,
+    source: FrameLayout,
+    target: FrameLayout,
+    *,
+    sizes: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    many_sizes: bool = False,
+) -> EnginePlan:
+    """`plan_engine` for a model whose guard is decided."""
     if not isinstance(settings.slots, int) or not 1 <= settings.slots <= _MOST_SLOTS:
         raise UsageError(f"--slots {settings.slots}: give a number from 1 to {_MOST_SLOTS}")
     if not isinstance(settings.device, str) or not settings.device:
@@ -187,7 +211,6 @@ def plan_engine(
         slots=settings.slots,
         sizes=sizes,
     )
-    model = _guarded(settings, model, wanted.cache)
     backend, options = backends.choose(settings.backend, wanted, model, many_sizes=many_sizes)
 
     def tile(budget: float) -> tuple[int, int] | None:
@@ -198,6 +221,7 @@ def plan_engine(
             item_bytes=2 if options.precision in ("bf16", "fp16") else 4,
             overhead=backend.memory_overhead,
             budget_bytes=int(budget),
+            fuses_attention=backend.fuses_attention,
         )
 
     free = backend.memory(options)
@@ -234,17 +258,29 @@ def idle_note(settings: Settings, plan: EnginePlan) -> str | None:
 
 def guard_note(settings: Settings, plan: EnginePlan) -> str | None:
     """What to say where the guard was found necessary."""
-    if settings.guard != "auto" or not plan.model.guarded:
+    names = dict.fromkeys(member.name for member in plan.model.members if member.guarded)
+    if settings.guard != "auto" or not names:
         return None
-    return f"guard on: {plan.model.name} leaves all reason on hard patterns (see `vidsr eval --stability`)"
+    return f"guard on: {' and '.join(names)} leaves all reason on hard patterns (see `vidsr eval --stability`)"
+
+
+def tile_note(plan: EnginePlan) -> str | None:
+    """What to say where frames are cut into tiles that are not exact."""
+    if plan.tile is None or plan.model.radius is not None:
+        return None
+    return (
+        f"{plan.model.name} looks at the whole picture, for which memory is too short: it works in tiles of "
+        f"{plan.tile[1]}x{plan.tile[0]}, which do not give exactly the same (see --memory)"
+    )
 
 
 def _guarded(settings: Settings, model: Model, cache: Path | None) -> Model:
     """The model as engines are to run it. Raises UsageError."""
     if settings.guard not in ("auto", "on", "off"):
         raise UsageError(f"--guard {settings.guard}: choose auto, on or off")
-    wanted = needs_guard(model, cache) if settings.guard == "auto" else settings.guard == "on"
-    return model if wanted == model.guarded else replace(model, guarded=wanted)
+    if settings.guard == "auto":
+        return model.guards(lambda member: needs_guard(member, cache))
+    return model.guards(lambda member: settings.guard == "on")
 
 
 def _fits(tile: Callable[[float], tuple[int, int] | None], budget: float) -> bool:

@@ -12,9 +12,9 @@ from vidsr import models
 from vidsr.color import RGB, ColorTags
 from vidsr.errors import InputError, OutputError, UsageError
 from vidsr.frame import FrameLayout, VideoTrack
-from vidsr.job.engine import guard_note, idle_note, plan_engine
+from vidsr.job.engine import guard_note, idle_note, plan_engine, tile_note
 from vidsr.job.foresee import foresee
-from vidsr.job.geometry import target_geometry
+from vidsr.job.geometry import target_geometry, wanted_factor
 from vidsr.job.settings import Job, Settings
 from vidsr.media import encoder as encoders
 from vidsr.media.container import Container, container_of, plan_tracks, select
@@ -32,6 +32,7 @@ __all__ = [
     "check_span",
     "choose_decoder",
     "choose_deinterlace",
+    "choose_model",
     "output_tags",
     "resolve",
     "wanted_layout",
@@ -49,9 +50,9 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     if os.path.islink(target_path):  # unlike the method, this takes names that no file can have
         target_path = target_path.resolve()
     _check_paths(source_path, target_path, settings)
-    model = models.load(settings.model)
     source = probe(source_path)
     check_span(settings, source)
+    model = choose_model(settings, source)
     deinterlace = choose_deinterlace(settings, source)
     wanted = wanted_layout(settings, source.video.layout, model.scale)
     encoder, target = _choose_encoder(settings, container, wanted)
@@ -64,7 +65,7 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     covers = any(plan.how is not None and plan.track.cover for plan in tracks)
     options = tag_options(source.path, container.format, covers=covers)
     hardware, why_not = choose_decoder(settings, source, deinterlace)
-    notes = (idle_note(settings, engine), guard_note(settings, engine), why_not)
+    notes = (idle_note(settings, engine), guard_note(settings, engine), tile_note(engine), why_not)
     foreseen = list(foresee(source, wanted, video, tracks, container, options, encoder, deinterlace))
     losses = [line.text for line in foreseen if line.loss]
     if settings.strict and losses:
@@ -130,6 +131,12 @@ def choose_decoder(
     It changes no frame of a file that is whole, which is why a run may be resumed with another. Raises UsageError.
     """
     return choose(source, settings.hwaccel, device=settings.device, deinterlace=deinterlace, strict=settings.strict)
+
+
+def choose_model(settings: Settings, source: SourceInfo) -> Model:
+    """The model or chain of models for the size that is wanted. Raises ModelError, UsageError."""
+    factor = wanted_factor(source.video, scale=settings.scale, size=settings.size)
+    return models.choose(settings.model, factor)
 
 
 def wanted_layout(settings: Settings, source: FrameLayout, scale: int) -> FrameLayout:

@@ -13,7 +13,6 @@ from threading import Event
 from typing import Any, Literal
 
 import vidsr
-from vidsr import models
 from vidsr.backends.base import Watch
 from vidsr.backends.guard import Guard
 from vidsr.errors import InputError, OutputError, VidsrError
@@ -26,6 +25,7 @@ from vidsr.job.resolve import (
     check_span,
     choose_decoder,
     choose_deinterlace,
+    choose_model,
     output_tags,
     wanted_layout,
     without_alpha,
@@ -361,9 +361,9 @@ def _identity(job: Job, source: Unchanged) -> dict[str, str]:
 
 def stream(source_path: Path, settings: Settings) -> Iterator[Frame]:
     """Upscaled frames of a file in the source's own layout; planes are the receiver's to keep."""
-    model = models.load(settings.model)
     source = probe(source_path)
     check_span(settings, source)
+    model = choose_model(settings, source)
     deinterlace = choose_deinterlace(settings, source)
     layout = source.video.layout
     target = wanted_layout(settings, layout, model.scale)

@@ -28,11 +28,13 @@ Guarding = Literal["auto", "on", "off"]
 class Settings:
     """What a user may say about a job; None is "as usual" and ends in `resolve`.
 
-    scale: any factor; size: "WIDTHxHEIGHT" or a name such as "1080p"; not both. start, end: seconds from the beginning
-    of the file. hwaccel: what decodes. memory_bytes: for one frame's inference. slots: frames in flight. tracks: see
+    scale: any factor up to 16; size: "WIDTHxHEIGHT", a name such as "1080p" or "150%"; not both. start, end: seconds
+    from the beginning of the file. hwaccel: what decodes. memory_bytes: for one frame's inference. slots: frames in
+    flight. tracks: see
     `vidsr.media.container.select`. strict: refuse whatever would be lost, and end at the first damage. resume: go on
     with an unfinished run. keep_partial: a run that is stopped leaves a playable file. verify: read the output again
-    and compare. guard: keep results that leave all reason out of the picture, auto for models that need it.
+    and compare. guard: keep results that leave all reason out of the picture, auto for models that need it. quality: of
+    lossy pictures, 1 to 100. rate: of numbered pictures that become a video, frames a second.
     """
 
     scale: Fraction | None = None
@@ -59,6 +61,8 @@ class Settings:
     memory_bytes: int | None = None
     slots: int = 4
     guard: Guarding = "auto"
+    quality: int | None = None
+    rate: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

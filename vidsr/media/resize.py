@@ -8,6 +8,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from vidsr.filters import chroma_offsets
 from vidsr.frame import FrameLayout, Plane
 from vidsr.media.pixel import pixel_format, planes_of
 
@@ -15,14 +16,13 @@ __all__ = ["Resizer"]
 
 
 def _chroma_places(layout: FrameLayout) -> str:
-    """Where chroma samples lie, as options of the filter: 0 on the first luma sample, 128 amid those they cover.
+    """Where chroma samples lie, as options of the filter: in 256ths of a luma sample from the first one's centre.
 
     By number, since the filter's names for it (`in_chroma_loc=left`) move nothing between equal formats.
     """
-    horizontal = 128 if layout.siting == "center" or layout.chroma[1] == 1 else 0
-    vertical = 0 if layout.siting == "topleft" and layout.chroma[0] > 1 else 128
+    down, right = (round(256 * offset) for offset in chroma_offsets(layout.chroma, layout.siting))
     return ":".join(
-        f"{side}_{way}_chr_pos={place}" for side in ("in", "out") for way, place in (("h", horizontal), ("v", vertical))
+        f"{side}_{way}_chr_pos={place}" for side in ("in", "out") for way, place in (("h", right), ("v", down))
     )
 
 

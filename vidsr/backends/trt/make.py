@@ -53,7 +53,10 @@ class _Request:
         if self.precision == "fp16":
             try:
                 # Near white the steps of FP16 are a fourth of a code value of 10 bits, unless a base is added behind.
-                proto = half(proto, keep_last=self.target.bits > 8 and not rests_on_base(proto))
+                deep = self.target.bits > 8
+                proto = self.model.lowered(
+                    lambda part: half(part.proto, keep_last=deep and not rests_on_base(part.proto))
+                )
             except ValueError as error:
                 raise BackendError(f"{self.model.name} has no FP16 form ({error}): use --precision fp32") from error
         dynamic = self.sizes is not None
