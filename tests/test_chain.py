@@ -195,7 +195,7 @@ def test_ends_of_half_precision_and_older_opsets(folder: Path, plain: Model) -> 
 
 def test_beyond_black_and_white(plain: Model) -> None:
     """Between two models nothing goes beyond them, but for what the source has there."""
-    build = Builder(opset=opset)
+    build = Builder()
     build.op("Sub", build.op("Mul", "x", build.constant(np.float32(3))), build.constant(np.float32(1)), name="y")
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, None, None]) for name in "xy"]
     harder = build.model(ends[:1], ends[1:], name="harder")
