@@ -105,6 +105,8 @@ class Backend(Protocol):
     name: str
     memory_overhead: float
     """Memory it takes for an inference over that of the tensors alive at once, measured: work space, copies, pools."""
+    fuses_attention: bool
+    """Whether the scores of attention, one for each two pixels of a window, never lie in memory whole."""
 
     def lack(self, device: str = "auto") -> str | None:
         """None when usable here on that device, else what is missing and the command that installs it."""
@@ -140,7 +142,9 @@ class Backend(Protocol):
 
 
 class PlainBackend:
-    """What a backend answers that runs every model in the host's memory and compiles in seconds."""
+    """What a backend answers that runs every model in the host's memory, fuses attention, and compiles in seconds."""
+
+    fuses_attention = True
 
     def unfit(self, model: Model) -> str | None:
         return None

@@ -87,6 +87,7 @@ class OnnxRuntimeEngine:
 class OnnxRuntimeBackend(PlainBackend):
     name = "onnxruntime"
     memory_overhead = 2.8
+    fuses_attention = False
 
     def lack(self, device: str = "auto") -> str | None:
         if find_spec("onnxruntime") is None:

@@ -22,17 +22,20 @@ _CHROMA_REACH = 4
 
 
 def halo_of(model: Model, source: FrameLayout, target: FrameLayout) -> int | None:
-    """Pixels around a tile that make its inside exact, a multiple of the steps; None if there is no such."""
-    if model.radius is None:
+    """Pixels around a tile, a multiple of the steps; None if there is no such. They make its inside exact, unless the
+    model sees the whole picture: then they are what its metadata state."""
+    if model.overlap is None:
         return None
-    reach = model.radius + _CHROMA_REACH * max(*source.chroma, *target.chroma)
-    step = math.lcm(*_steps(source, target, model.multiple))
+    reach = model.overlap
+    if model.radius is not None:
+        reach += _CHROMA_REACH * max(*source.chroma, *target.chroma)
+    step = math.lcm(*_steps(source, target, model.tile_step))
     return -(-reach // step) * step
 
 
 def _steps(source: FrameLayout, target: FrameLayout, multiple: int) -> tuple[int, int]:
     """What tiles begin on multiples of, down and right: where chroma samples of both source and target begin, and
-    where the model does."""
+    where the model does. multiple: `Model.tile_step`."""
     scale = target.height // source.height
     down, right = (
         math.lcm(multiple, near, far // math.gcd(far, scale))
@@ -50,18 +53,26 @@ def frame_bytes(model: Model, source: FrameLayout, target: FrameLayout, item_byt
 
 
 def tile_size(
-    model: Model, source: FrameLayout, target: FrameLayout, *, item_bytes: int, overhead: float, budget_bytes: int
+    model: Model,
+    source: FrameLayout,
+    target: FrameLayout,
+    *,
+    item_bytes: int,
+    overhead: float,
+    budget_bytes: int,
+    fuses_attention: bool = True,
 ) -> tuple[int, int] | None:
     """(height, width) of tiles that fit the budget, halo included; None if whole frames do.
 
-    item_bytes: of one activation, 4 in FP32. overhead: the backend's `memory_overhead`.
+    item_bytes: of one activation, 4 in FP32. overhead, fuses_attention: the backend's.
 
     Raises MemoryBudgetError if not even small tiles fit, or if this model cannot be cut.
     """
 
     def needed(size: FrameLayout) -> float:
         scaled = _scaled(target, source, size.height, size.width)
-        return overhead * frame_bytes(model, size, scaled, item_bytes)
+        scores = 0.0 if fuses_attention else size.height * size.width * model.score_bytes
+        return overhead * frame_bytes(model, size, scaled, item_bytes) + scores
 
     whole = needed(source)
     if whole <= budget_bytes:
@@ -73,7 +84,7 @@ def tile_size(
             f"{size} frames need about {whole / 2**20:.0f}M with {model.name}, which looks at the whole picture and "
             f"cannot work in tiles: raise --memory (now {budget_bytes / 2**20:.0f}M)"
         )
-    step = math.lcm(*_steps(source, target, model.multiple))
+    step = math.lcm(*_steps(source, target, model.tile_step))
     rows = columns = 1
     while True:
         height = _tile_length(source.height, rows, halo, step)
@@ -126,7 +137,8 @@ class TiledEngine:
     """Cuts frames into overlapping tiles of one size and keeps each tile's exact inside.
 
     Tiles at the border end with the frame, so that the model sees the true border; the result equals that of whole
-    frames but for the rounding of the engine underneath. multiple: `Model.multiple`.
+    frames but for the rounding of the engine underneath, and what a model sees beyond `halo`. multiple:
+    `Model.tile_step`. on_tile: told how many tiles of how many are done with; what it raises ends the frame.
     """
 
     def __init__(
@@ -138,8 +150,10 @@ class TiledEngine:
         tile: tuple[int, int],
         halo: int,
         multiple: int = 1,
+        on_tile: Callable[[int, int], None] = lambda done, count: None,
     ) -> None:
         self.source, self.target, self.in_flight = source, target, 2
+        self._on_tile = on_tile
         self._scale = target.height // source.height
         layouts = tile_layouts(source, target, tile)
         height, width = layouts[0].height, layouts[0].width
@@ -166,15 +180,21 @@ class TiledEngine:
     def wait(self, slot: Slot) -> None:
         """Runs all tiles; the next is cut out while others are on the device."""
         free, busy = deque(self._work), deque[tuple[Slot, _Span, _Span]]()
-        for rows, columns in self._spans:
-            if not free:
-                free.append(self._finish(busy, slot))
-            work = free.popleft()
-            self._cut(slot, work, rows, columns)
-            self._inner.submit(work)
-            busy.append((work, rows, columns))
-        while busy:
-            self._finish(busy, slot)
+        try:
+            for index, (rows, columns) in enumerate(self._spans):
+                if not free:
+                    free.append(self._finish(busy, slot))
+                    self._on_tile(index - len(busy), len(self._spans))
+                work = free.popleft()
+                self._cut(slot, work, rows, columns)
+                self._inner.submit(work)
+                busy.append((work, rows, columns))
+            while busy:
+                self._finish(busy, slot)
+        finally:
+            for work, _, _ in busy:  # only where something was raised
+                self._inner.wait(work)
+        self._on_tile(len(self._spans), len(self._spans))
 
     def close(self) -> None:
         self._work.clear()

@@ -1,6 +1,6 @@
 """Networks: architectures vidsr knows as torch modules. Loading one needs torch.
 
-To add one: a module with `NAME`, `recognise`, `fuse`, `deduce`, `notes`, `build` and `export`, and its row in `MODULES`.
+To add one: a module with `NAME`, `recognise`, `fuse`, `deduce`, `notes`, `build`, `export`, and its row in `MODULES`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["MODULES", "State", "load", "need_torch"]
 State = Mapping[str, NDArray[np.float32]]
 """Weights by state-dict key."""
 
-MODULES = {"span": "vidsr.networks.span"}
+MODULES = {"span": "vidsr.networks.span", "esc": "vidsr.networks.esc"}
 
 
 def need_torch() -> None:

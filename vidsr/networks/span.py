@@ -24,6 +24,7 @@ from torch.nn import functional
 from vidsr.errors import ModelError
 from vidsr.graph import Builder
 from vidsr.networks import State
+from vidsr.networks.filling import fill
 
 __all__ = ["NAME", "Span", "SpanConfig", "build", "deduce", "export", "fuse", "notes", "recognise"]
 
@@ -247,15 +248,8 @@ class Span(nn.Module):
     def from_state(cls, state: State, metadata: Mapping[str, str]) -> Span:
         """A network ready for inference from fused weights (`fuse`)."""
         network = cls(deduce(state, metadata))
-        wanted = network.state_dict()
-        missing = sorted(wanted.keys() - state.keys())
-        if missing:
-            raise ModelError(f"the checkpoint lacks {missing[0]} ({len(missing)} missing in all)")
-        for key, tensor in wanted.items():
-            if state[key].shape != tuple(tensor.shape):
-                raise ModelError(f"{key} is {list(state[key].shape)} where {list(tensor.shape)} is needed")
-        network.load_state_dict({key: torch.from_numpy(np.array(state[key], np.float32)) for key in wanted})
-        return network.eval()
+        fill(network, state)
+        return network
 
 
 def build(state: State, metadata: Mapping[str, str]) -> Span:
