@@ -156,7 +156,8 @@ def test_we_move_nothing(clips: dict[str, Path], exact: dict[str, str], cubic: s
 
 
 @pytest.mark.parametrize(
-    ("model", "scale"), [*(("span", scale) for scale in ("1.5", "2", "3", "4")), ("span-clean", "4"), ("span-clean", "8")]
+    ("model", "scale"),
+    [*(("span", scale) for scale in ("1.5", "2", "3", "4")), ("span-clean", "4"), ("span-clean", "8")],
 )
 @pytest.mark.parametrize("name", ["yuv420p10le", "yuv444p10le"])
 def test_our_models_move_nothing(
