@@ -359,6 +359,9 @@ def test_choice(wild: Model, tame: Model) -> None:
     assert note is not None
     assert note.startswith("guard on: wild leaves all reason")
     assert guard_note(job.Settings(guard="on"), plan(wild, "on")) is None
+    stated = replace(wild, metadata={"guard": "on"})
+    assert plan(stated, "auto").guard == "on"
+    assert guard_note(job.Settings(), plan(stated, "auto")) is None
     assert plan(wild, "auto").exact().guard == "on"
     assert plan(wild, "off").exact().guard == "off"
     with pytest.raises(UsageError, match="--guard maybe"):

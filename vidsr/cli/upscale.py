@@ -36,7 +36,9 @@ Other commands (each has its own --help):
   vidsr verify     compare an output with its input
   vidsr models     list the models
   vidsr import     turn a checkpoint (.pth, .safetensors) into a model
-  vidsr eval       measure a model on a folder of pictures
+  vidsr eval       measure a model on pictures or on a video
+  vidsr compare    crops of a video by several models, side by side
+  vidsr train      make a model from a folder of pictures
   vidsr doctor     what this machine can run, and what is missing
   vidsr build      compile a model for a size ahead of the first run
   vidsr cache      compiled models: list, clear, path

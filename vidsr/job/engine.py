@@ -257,8 +257,9 @@ def idle_note(settings: Settings, plan: EnginePlan) -> str | None:
 
 
 def guard_note(settings: Settings, plan: EnginePlan) -> str | None:
-    """What to say where the guard was found necessary."""
-    names = dict.fromkeys(member.name for member in plan.model.members if member.guarded)
+    """What to say where the guard was found necessary just now; models that state it themselves were imported so."""
+    members = (member for member in plan.model.members if member.guarded and "guard" not in member.metadata)
+    names = dict.fromkeys(member.name for member in members)
     if settings.guard != "auto" or not names:
         return None
     return f"guard on: {' and '.join(names)} leaves all reason on hard patterns (see `vidsr eval --stability`)"
