@@ -316,10 +316,9 @@ def test_a_run(tmp_path: Path) -> None:
         assert first.planes[0].shape == shape
 
 
-def test_tiles_of_a_chain_are_exact(tmp_path: Path, parts: list[Model]) -> None:
+def test_tiles_of_a_chain_are_exact(parts: list[Model]) -> None:
     """One engine for the whole frame, and one in tiles."""
-    if not backends.load("onnxruntime"):
-        pytest.skip("needs ONNX Runtime")
+    pytest.importorskip("onnxruntime")
     model = models.chain(parts)
     source = FrameLayout(family="yuv", bits=8, height=130, width=150, chroma=(2, 2))
     target = replace(source, height=source.height * model.scale, width=source.width * model.scale)

@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 
 from vidsr import models, networks
-from vidsr.errors import ModelError, OutputError, UsageError
+from vidsr.errors import ModelError, OutputError, UsageError, first_line
 from vidsr.graph import export_model
 from vidsr.networks import State
 from vidsr.stability import examine
@@ -51,7 +51,7 @@ def _safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             state = {key: opened.get_tensor(key).float().numpy() for key in opened.keys()}  # noqa: SIM118 - not a dict
             return state, dict(opened.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file ({str(error).splitlines()[0]})") from error
+        raise ModelError(f"{path}: not a readable safetensors file ({first_line(error)})") from error
 
 
 def _pickled(path: Path) -> dict[str, Any]:
@@ -65,8 +65,7 @@ def _pickled(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path}: wants to run code when loaded, or is damaged; refused") from error
     except Exception as error:  # damaged files end in struct.error, IndexError, AssertionError and more
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{path}: not a readable checkpoint ({reason})") from error
+        raise ModelError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]

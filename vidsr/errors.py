@@ -27,7 +27,13 @@ __all__ = [
     "OutputError",
     "UsageError",
     "VidsrError",
+    "first_line",
 ]
+
+
+def first_line(error: BaseException, most: int = 200) -> str:
+    """What another library's error says, in one line of `most` characters; its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
 
 
 class VidsrError(Exception):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vidsr import models
 from vidsr.backends.openvino_engine import open_raw
-from vidsr.errors import BackendError, ModelError
+from vidsr.errors import BackendError, ModelError, first_line
 from vidsr.graph.builder import OPSET
 from vidsr.networks import State
 
@@ -106,7 +106,7 @@ class Foreign:
                 )  # fmt: skip
                 proto = onnx.load(path)
         except Exception as error:  # of the network as well as of the exporter
-            reason = _first_line(error).split(". Please")[0].rstrip(".")
+            reason = first_line(error, 160).split(". Please")[0].rstrip(".")
             raise ModelError(f"holds {self.architecture}, which cannot be made an ONNX graph ({reason})") from error
         _merge(proto.graph)
         return proto
@@ -146,7 +146,7 @@ def recognised(state: State) -> Foreign | None:
         with _quiet():
             from spandrel import ModelLoader, UnsupportedModelError
     except Exception as error:  # a torchvision that was built for another torch raises RuntimeError
-        reason = _first_line(error)
+        reason = first_line(error, 160)
         raise BackendError(
             f"spandrel is installed but cannot be imported ({reason}): "
             "install spandrel, torch and torchvision from the same place"
@@ -158,13 +158,9 @@ def recognised(state: State) -> Foreign | None:
     except UnsupportedModelError:
         return None
     except Exception as error:  # networks are built from what their weights seem to say
-        reason = _first_line(error)
+        reason = first_line(error, 160)
         raise ModelError(f"spandrel cannot build the network that it takes these weights for ({reason})") from error
     return Foreign(descriptor=descriptor)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
 def _merge(graph: onnx.GraphProto) -> None:

@@ -19,8 +19,8 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper, version_converter
 
-from vidsr.errors import ModelError, UsageError
-from vidsr.graph import CHAIN_REACH, GUARD_REACH, Link, chained, measure
+from vidsr.errors import ModelError, UsageError, first_line
+from vidsr.graph import CHAIN_REACH, GUARD_REACH, Link, chained, free_inputs, measure, opset_of
 
 __all__ = [
     "CHECKPOINT_SUFFIXES",
@@ -211,7 +211,7 @@ def load(name: str) -> Model:
         proto = onnx.load(path)
         onnx.checker.check_model(proto)
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise ModelError(f"{path}: not a readable ONNX model ({_first_line(error)})") from error
+        raise ModelError(f"{path}: not a readable ONNX model ({first_line(error)})") from error
     try:
         proto = _modern(proto)
         _free_size(proto)
@@ -277,28 +277,23 @@ def _reach(scale: int) -> Fraction:
     return scale * (Fraction(21, 20) if scale < _DETAIL_ENDS else Fraction(5, 4))
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 def _modern(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model at opset 13 or newer: what the graph around it is written in."""
     foreign = sorted({node.domain for node in proto.graph.node} - {"", "ai.onnx"})
     if foreign:
         raise ModelError(f"uses operators outside standard ONNX ({foreign[0]}), which no backend here knows")
-    opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    opset = opset_of(proto)
     if opset >= 13:
         return proto
     try:
         return version_converter.convert_version(proto, 13)
     except Exception as error:  # the converter raises RuntimeError and its own C++ errors alike
-        raise ModelError(f"is ONNX opset {opset} and cannot be converted to 13 ({_first_line(error)})") from error
+        raise ModelError(f"is ONNX opset {opset} and cannot be converted to 13 ({first_line(error)})") from error
 
 
 def _free_size(proto: onnx.ModelProto) -> None:
     """Checks the one RGB input and output, and frees N, H and W in place."""
-    filled = {tensor.name for tensor in proto.graph.initializer}
-    inputs = [value for value in proto.graph.input if value.name not in filled]
+    inputs = free_inputs(proto.graph)
     if len(inputs) != 1 or len(proto.graph.output) != 1:
         raise ModelError(
             f"has {len(inputs)} inputs and {len(proto.graph.output)} outputs; vidsr needs one picture in, one out"
@@ -328,7 +323,7 @@ def _scale(proto: onnx.ModelProto) -> int:
         try:
             output = measure.output_shape(proto, height, width)
         except Exception as error:  # shape inference raises its own InferenceError and plain RuntimeError
-            raise ModelError(f"works on one picture size only, or is inconsistent ({_first_line(error)})") from error
+            raise ModelError(f"works on one picture size only, or is inconsistent ({first_line(error)})") from error
         if len(output) != 4 or not all(output):
             raise ModelError("does not say the size of its output")
         if output[1] != 3:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vidsr.errors import first_line
+
 __all__ = ["trouble"]
 
 
@@ -12,6 +14,5 @@ def trouble(title: str, package: str, load: Callable[[], object]) -> str | None:
     try:
         load()
     except (Exception, SystemExit) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        return f"{title} cannot be loaded ({reason}): pip install --force-reinstall {package}"
+        return f"{title} cannot be loaded ({first_line(error)}): pip install --force-reinstall {package}"
     return None

@@ -120,7 +120,7 @@ def _findings(model: Model) -> list[str]:
         f"licence of the weights: {metadata.get('license') or 'not stated'}",
         f"speed: about {speed} {models.DEFAULT}'s (an estimate: it counts multiplications)",
     ]
-    return rows + [f"checked: {metadata[key]}" for key in ("exact",) if key in metadata]
+    return [*rows, f"checked: {metadata['exact']}"] if "exact" in metadata else rows
 
 
 @click.command("verify")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+from vidsr.errors import first_line
+
 __all__ = ["look"]
 
 _DECODERS = ("h264", "hevc", "libdav1d", "libvpx-vp9")
@@ -72,5 +74,5 @@ def _decoder_on_the_card(name: str) -> dict[str, Any]:
     try:
         HWAccel("cuda", allow_software_fallback=False).create(av.Codec(name, "r"))
     except Exception as error:
-        return _entry(label, (str(error).strip().splitlines() or [type(error).__name__])[0])
+        return _entry(label, first_line(error))
     return _entry(label, None)

@@ -14,7 +14,7 @@ Only `onnx` and numpy. `vidsr.half` lowers a model's precision before it is comp
 from __future__ import annotations
 
 from vidsr.graph.border import CODES_FROM_RGB, HEAD, RGB_FROM_CODES, TAIL
-from vidsr.graph.builder import Builder, export_model
+from vidsr.graph.builder import Builder, export_model, free_inputs, opset_of
 from vidsr.graph.chain import CHAIN_REACH, Link, chained
 from vidsr.graph.composition import compose
 from vidsr.graph.guard import GUARD_REACH
@@ -34,6 +34,8 @@ __all__ = [
     "chained",
     "compose",
     "export_model",
+    "free_inputs",
+    "opset_of",
     "plane_names",
     "plane_tensors",
 ]

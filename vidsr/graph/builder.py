@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["IR_VERSION", "OPSET", "Builder", "export_model", "producer"]
+__all__ = ["IR_VERSION", "OPSET", "Builder", "export_model", "free_inputs", "opset_of", "producer"]
 
 IR_VERSION = 8
 OPSET = 17
@@ -63,6 +63,17 @@ class Builder:
 def producer(nodes: Sequence[onnx.NodeProto], name: str) -> onnx.NodeProto:
     """The node that makes a tensor."""
     return next(node for node in nodes if name in node.output)
+
+
+def opset_of(proto: onnx.ModelProto) -> int:
+    """Of standard ONNX; 0 where the model states none."""
+    return next((int(entry.version) for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def free_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """Inputs that no initializer fills (old exporters list the weights as inputs as well)."""
+    filled = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in filled]
 
 
 def export_model(network: Callable[[Builder, str], str], *, name: str, metadata: dict[str, str]) -> onnx.ModelProto:

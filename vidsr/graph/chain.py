@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, version_converter
 from onnx.compose import add_prefix
 
 from vidsr.graph.border import TAIL, FreeSize
-from vidsr.graph.builder import IR_VERSION, Builder, producer
+from vidsr.graph.builder import IR_VERSION, Builder, free_inputs, opset_of, producer
 from vidsr.graph.guard import guarded
 
 __all__ = ["CHAIN_REACH", "Link", "chained"]
@@ -39,13 +39,12 @@ def chained(links: Sequence[Link]) -> onnx.ModelProto:
     which later ones would enlarge, and now take back.
     Raises ValueError where the models' opsets cannot be brought together.
     """
-    opset = max(_opset(link.proto) for link in links)
+    opset = max(opset_of(link.proto) for link in links)
     whole = Builder(f"{TAIL}chain/")
     picture = _turned(whole, "input")
     for index, link in enumerate(links):
         graph = add_prefix(_raised(link.proto, opset), f"vidsr/chain{index}/").graph
-        filled = {tensor.name for tensor in graph.initializer}
-        (given,), (made,) = (value for value in graph.input if value.name not in filled), graph.output
+        (given,), (made,) = free_inputs(graph), graph.output
         build = Builder(f"{TAIL}chain{index}/", opset)
         cast = helper.make_node("Cast", [picture], [given.name], to=given.type.tensor_type.elem_type)
         result = made.name
@@ -92,12 +91,8 @@ def _turned(build: Builder, picture: str) -> str:
     return build.op("Slice", picture, *(build.constant(values) for values in (first, behind, [2, 3], backwards)))
 
 
-def _opset(proto: onnx.ModelProto) -> int:
-    return int(next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")))
-
-
 def _raised(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    if _opset(proto) == opset:
+    if opset_of(proto) == opset:
         return proto
     try:
         return version_converter.convert_version(proto, opset)

@@ -29,7 +29,7 @@ from vidsr.graph.border import (
     planes_from_rgb,
     rgb_from_planes,
 )
-from vidsr.graph.builder import IR_VERSION, Builder, producer
+from vidsr.graph.builder import IR_VERSION, Builder, free_inputs, opset_of, producer
 from vidsr.graph.guard import guarded
 from vidsr.graph.phases import WHOLE, Shuffle
 from vidsr.graph.planes import Planes, plane_names, plane_tensors
@@ -59,7 +59,7 @@ def compose(
     Rows of both matrices are those of `vidsr.color.conversion` for the same layouts.
     Raises ValueError for an older opset, and where `dynamic` cannot be had.
     """
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    opset = opset_of(model)
     if opset < 13:
         raise ValueError(f"compose needs opset 13 or newer, the model has {opset}")
     if dynamic:
@@ -71,7 +71,7 @@ def compose(
     graph = composed.graph
     ours = {*plane_names("in", source), *plane_names("out", target), RGB_FROM_CODES, CODES_FROM_RGB}
     _rename(graph, {name: f"vidsr/model/{name}" for name in ours})
-    (model_input,), (model_output,) = _free_inputs(composed), list(graph.output)
+    (model_input,), (model_output,) = free_inputs(graph), list(graph.output)
     head, tail = Builder(HEAD, opset), Builder(TAIL, opset)
     rgb = rgb_from_planes(head, source, planes, shaping)
     height, width = (-(-length // multiple) * multiple for length in source.shapes[0])
@@ -203,9 +203,3 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
                 _rename(subgraph, names)
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = names.get(value.name, value.name)
-
-
-def _free_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """Graph inputs that no initializer fills (old exporters list the weights as inputs as well)."""
-    filled = {tensor.name for tensor in model.graph.initializer}
-    return [value for value in model.graph.input if value.name not in filled]

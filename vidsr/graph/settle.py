@@ -11,6 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, TypeProto, helper, numpy_helper, reference
 
+from vidsr.graph.builder import free_inputs, opset_of
+
 __all__ = ["inferred"]
 
 _SMALL = 4096
@@ -24,8 +26,7 @@ def inferred(proto: onnx.ModelProto, height: int, width: int) -> onnx.ModelProto
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    filled = {tensor.name for tensor in copy.graph.initializer}
-    shape = next(value for value in copy.graph.input if value.name not in filled).type.tensor_type.shape
+    shape = free_inputs(copy.graph)[0].type.tensor_type.shape
     for dim, size in zip(shape.dim, (1, 3, height, width), strict=True):
         dim.dim_value = size
     if not any(node.op_type == "Shape" for node in copy.graph.node):
@@ -46,7 +47,7 @@ class _Walk:
 
     def __init__(self, proto: onnx.ModelProto) -> None:
         self._graph, self._opsets = proto.graph, list(proto.opset_import)
-        self._opset = next(entry.version for entry in self._opsets if entry.domain in ("", "ai.onnx"))
+        self._opset = opset_of(proto)
         self._values: dict[str, NDArray[Any]] = {}
         self._types = {value.name: value.type for value in proto.graph.input}
         for tensor in proto.graph.initializer:

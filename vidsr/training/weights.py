@@ -10,7 +10,7 @@ from torch import nn
 
 from vidsr import models
 from vidsr.checkpoint import fused_checkpoint
-from vidsr.errors import InputError, OutputError
+from vidsr.errors import InputError, OutputError, first_line
 from vidsr.networks import State
 from vidsr.networks.span import NAME, OFFICIAL_MEAN, Span, deduce
 from vidsr.quantise import KEY, text_from_ranges
@@ -74,6 +74,6 @@ def write_weights(path: Path, network: Span, notes: Mapping[str, str]) -> None:
         save_file(state, part, metadata={**notes, **stated})
         part.replace(path)
     except (OSError, SafetensorError) as error:
-        raise OutputError(f"{path}: cannot be written ({str(error).splitlines()[0]})") from error
+        raise OutputError(f"{path}: cannot be written ({first_line(error)})") from error
     finally:
         part.unlink(missing_ok=True)
