@@ -237,7 +237,7 @@ def test_installed_models_are_found_from_anywhere(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     if "No module named 'vidsr'" in result.stderr:
         pytest.skip("vidsr is not installed here, only checked out")
-    assert result.stdout.strip() == "['span', 'span-clean', 'span-fast']"
+    assert result.stdout.strip() == "['span', 'span-clean', 'span-clean-x4', 'span-fast', 'span-x4']"
 
 
 def test_help_is_light_and_whole() -> None:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -134,7 +135,8 @@ def _made(reels: Iterable[_Reel], on_rows: Callable[[int], None], stopped: Calla
                 done, left = wait(left, _LOOK_SECONDS, FIRST_COMPLETED)
                 rows += sum(future.result() for future in done)
                 on_rows(rows)
-    except BrokenProcessPool:  # what ends this process's group ends the workers as well
+    except BrokenProcessPool:
+        time.sleep(_LOOK_SECONDS)  # what ends this process's group ends the workers as well, and may reach them first
         if not stopped():
             raise OutputError(
                 "making training data: a worker process was killed; is there enough memory and disk space?"
