@@ -22,14 +22,16 @@ from vidsr.backends.tiled import halo_of, tile_size
 from vidsr.checkpoint import import_checkpoint
 from vidsr.cli import main
 from vidsr.color import RGB, ColorTags
-from vidsr.errors import BackendError, MemoryBudgetError, ModelError
-from vidsr.frame import FrameLayout
+from vidsr.errors import BackendError, DeviceMemoryError, MemoryBudgetError, ModelError, OutputError
+from vidsr.events import Start
+from vidsr.frame import Frame, FrameLayout
 from vidsr.graph import export_model
 from vidsr.half import half
 from vidsr.job import Conversions
 from vidsr.job.engine import plan_engine, tile_note
 from vidsr.job.settings import Settings
 from vidsr.models import Model
+from vidsr.sinks.segments import SegmentSink
 
 torch = pytest.importorskip("torch", reason="ESC's reference needs torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
@@ -469,3 +471,46 @@ def test_tiled_clip_warns(tmp_path: Path, calm: Model) -> None:
     )  # fmt: skip
     assert [line for line in report.warnings if re.search(r"tiles of \d+x\d+, which do not give exactly", line)]
     assert report.frames == 2
+
+
+def test_tiles_stay_when_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They change frames, so a run keeps to those that it began with, whatever memory it is given later."""
+    model = imported(random_state(TINY), tmp_path)
+    clip, told = make_clip(tmp_path / "clip.mp4", frames=4, width=384, height=64), []
+    monkeypatch.setattr("vidsr.sinks.segments._FRAMES", 1)
+
+    def run(memory_bytes: int, **more: Any) -> Any:
+        options = {"model": str(model.path), "backend": "onnxruntime", "guard": "off", "encoder": "ffv1", **more}
+        return upscale(clip, tmp_path / "out.mkv", memory_bytes=memory_bytes, observer=told.append, **options)
+
+    write = SegmentSink.write
+
+    def ending(self: SegmentSink, frame: Frame) -> None:
+        if frame.pts > 1500:  # the fourth
+            raise OutputError("the power is gone")
+        write(self, frame)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentSink, "write", ending)
+        with pytest.raises(OutputError, match="frames are kept"):
+            run(40 * 2**20)
+    report = run(2**33, resume=True)
+    first, second = (event.engine for event in told if isinstance(event, Start))
+    assert first == second and "tiles of 264x64" in first
+    assert report.resumed and "tiles of 264x64, which do not give exactly" in report.warnings[-1]
+
+
+def test_tiles_for_want_of_memory_of_a_card_are_told(calm: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned(calm, 353, 485)
+    assert plan.tile is None
+    backend, opened = type(plan.backend), type(plan.backend).open
+
+    def small(self: Any, model: Model, source: FrameLayout, *others: Any) -> Any:
+        if source == plan.source:
+            raise DeviceMemoryError("the card is full")
+        return opened(self, model, source, *others)
+
+    monkeypatch.setattr(backend, "open", small)
+    plan.open().close()
+    (line,) = plan.notes.lines()
+    assert re.search(r"tiles of \d+x\d+, which do not give exactly", line)

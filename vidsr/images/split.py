@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import cast
 
 from vidsr import job
+from vidsr.backends.base import Watch
 from vidsr.errors import Cancelled, OutputError
 from vidsr.events import Observer, Progress, Report, Start, Warned
 from vidsr.frame import Frame, FrameLayout, Plane
 from vidsr.images.batch import Batch, members, numbered
 from vidsr.images.picture import Extras
 from vidsr.images.write import FORMATS, Format, write
+from vidsr.job.run import ticking
 from vidsr.media.info import VideoInfo
 from vidsr.media.source import probe
 from vidsr.pipeline.meter import Meter
@@ -30,24 +31,29 @@ _NUMBER_FROM = 1
 
 def run_split(batch: Batch, *, observer: Observer, stop: Event, cancel: Event) -> Report:
     """Writes the enlarged frames of a video as pictures, numbered from 1 on. Raises Cancelled at either event."""
-    return _Split(batch, observer, (stop, cancel)).report()
+    return _Split(batch, observer, stop, cancel).report()
 
 
 class _Split:
-    def __init__(self, batch: Batch, observer: Observer, endings: tuple[Event, ...]) -> None:
-        self._batch, self._observer, self._endings = batch, observer, endings
+    def __init__(self, batch: Batch, observer: Observer, stop: Event, cancel: Event) -> None:
+        self._batch, self._observer, self._stop, self._cancel = batch, observer, stop, cancel
         self._format = FORMATS[batch.target.suffix.lower()]
         self._video = probe(batch.source).video
+        wanted = replace(batch.settings, pix_fmt=_pixel_format(self._video.layout, self._format))
+        self._stream = job.resolve_stream(batch.source, wanted)
         self._meter = Meter()
         self._warnings: list[str] = []
         self._frames, self._written_bytes = 0, 0
 
     def report(self) -> Report:
         self._weigh()
+        for warning in self._stream.warnings:
+            self._warn(warning)
         try:
             self._batch.target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self._batch.target.parent} cannot be made: {error.strerror or error}") from error
+        self._announce()
         self._meter.start()
         self._all()
         later = sum(number >= _NUMBER_FROM + self._frames for number, _ in members(self._batch.target))
@@ -62,7 +68,7 @@ class _Split:
             fps=self._frames / seconds if seconds else 0.0,
             written_bytes=self._written_bytes,
             busy={"encode": self._meter.shares()["encode"]},
-            engine=self._batch.settings.backend,
+            engine=str(self._stream.plan),
             warnings=tuple(self._warnings),
         )
         self._observer(report)
@@ -76,42 +82,41 @@ class _Split:
             self._warn(loss)
 
     def _all(self) -> None:
-        settings = replace(self._batch.settings, pix_fmt=_pixel_format(self._video.layout, self._format))
-        frames = cast(Generator[Frame], job.stream(self._batch.source, settings))
+        frames = self._stream.frames(
+            Watch(progress=ticking(self._observer, "preparing"), warn=self._warn, stop=self._stop)
+        )
         with ThreadPoolExecutor(1, "vidsr-write") as writing:
             pending: Future[int] | None = None
             try:
                 for number, frame in enumerate(frames, _NUMBER_FROM):
-                    if any(ending.is_set() for ending in self._endings):
-                        raise Cancelled(f"stopped behind {numbered(self._batch.target, self._frames)}")
-                    if number == _NUMBER_FROM:
-                        self._announce(frame)
                     self._finish(pending)
+                    pending = None
+                    self._check()
                     pending = writing.submit(self._write, numbered(self._batch.target, number), frame)
                 self._finish(pending)
             finally:
                 frames.close()
 
-    def _announce(self, frame: Frame) -> None:
-        given = self._video.layout
-        height, width = frame.planes[0].shape
+    def _check(self) -> None:
+        """Raises Cancelled where the run is to end."""
+        if self._stop.is_set() or self._cancel.is_set():
+            last = numbered(self._batch.target, _NUMBER_FROM + self._frames - 1)
+            raise Cancelled(f"stopped behind {last}" if self._frames else "stopped before the first picture")
+
+    def _announce(self) -> None:
+        given, made = self._video.layout, self._stream.layout
         self._observer(
             Start(
                 source=str(self._batch.source),
                 target=str(self._batch.target),
                 source_size=(given.width, given.height),
-                target_size=(width, height),
-                model=self._batch.settings.model,
-                engine=self._batch.settings.backend,
+                target_size=(made.width, made.height),
+                model=self._stream.plan.model.name,
+                engine=str(self._stream.plan),
                 encoder=self._format.name,
-                frames=self._total,
+                frames=self._stream.total,
             )
         )
-
-    @property
-    def _total(self) -> int | None:
-        settings = self._batch.settings
-        return self._video.frames if settings.start is None and settings.end is None else None
 
     def _write(self, path: Path, frame: Frame) -> int:
         with self._meter.at("encode"):
@@ -137,7 +142,7 @@ class _Split:
         self._observer(
             Progress(
                 frames=self._frames,
-                total=self._total,
+                total=self._stream.total,
                 seconds=self._meter.seconds,
                 fps=fps,
                 written_bytes=self._written_bytes,

@@ -19,6 +19,7 @@ from vidsr.errors import DeviceMemoryError, MemoryBudgetError, UsageError
 from vidsr.frame import FrameLayout
 from vidsr.job.settings import Settings
 from vidsr.models import Model
+from vidsr.notes import Notes
 from vidsr.stability import needs_guard
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "guard_note",
     "idle_note",
     "plan_engine",
+    "plan_notes",
     "tile_note",
 ]
 
@@ -44,7 +46,8 @@ _FALLBACK_MEMORY = 4 * 2**30
 class EnginePlan:
     """An engine that is decided but not made yet. tile: (height, width) where frames must be cut, else None.
 
-    prepared: what `prepare` gave, by the layouts it was for. on_tile: see `TiledEngine`.
+    prepared: what `prepare` gave, by the layouts it was for. on_tile: see `TiledEngine`. notes: what the user should
+    know of the engines that were made.
     """
 
     model: Model
@@ -55,6 +58,7 @@ class EnginePlan:
     tile: tuple[int, int] | None
     prepared: dict[tuple[FrameLayout, FrameLayout], object] = field(default_factory=dict, compare=False)
     on_tile: Callable[[int, int], None] = field(default=lambda done, count: None, compare=False)
+    notes: Notes = field(default_factory=Notes, compare=False)
 
     @property
     def guard(self) -> str:
@@ -92,13 +96,17 @@ class EnginePlan:
         tile = self.tile
         while True:
             try:
-                return self._sized(source, target, tile)
+                engine = self._sized(source, target, tile)
             except DeviceMemoryError as error:
                 tile = smaller_tile(self.model, source, target, tile)
                 if tile is None:
                     raise DeviceMemoryError(
                         f"{error}; not even small tiles fit: free memory on the card, or choose another --device"
                     ) from error
+            else:
+                if tile != self.tile and (note := tile_note(replace(self, tile=tile))):
+                    self.notes.add(note)
+                return engine
 
     def _sized(self, source: FrameLayout, target: FrameLayout, tile: tuple[int, int] | None) -> Engine:
         def inner(source: FrameLayout, target: FrameLayout) -> Engine:
@@ -246,6 +254,12 @@ def _planned(
                     f"frames with {model.name}, {how}: close what else uses it, or choose another --device"
                 ) from error
     return EnginePlan(model=model, backend=backend, options=options, source=source, target=target, tile=size)
+
+
+def plan_notes(settings: Settings, plan: EnginePlan) -> list[str]:
+    """All that follows, where there is something to say."""
+    notes = (idle_note(settings, plan), guard_note(settings, plan), tile_note(plan))
+    return [note for note in notes if note]
 
 
 def idle_note(settings: Settings, plan: EnginePlan) -> str | None:

@@ -12,7 +12,7 @@ from vidsr import models
 from vidsr.color import RGB, ColorTags
 from vidsr.errors import InputError, OutputError, UsageError
 from vidsr.frame import FrameLayout, VideoTrack
-from vidsr.job.engine import guard_note, idle_note, plan_engine, tile_note
+from vidsr.job.engine import guard_note, idle_note, plan_engine
 from vidsr.job.foresee import foresee
 from vidsr.job.geometry import target_geometry, wanted_factor
 from vidsr.job.settings import Job, Settings
@@ -29,10 +29,12 @@ from vidsr.models import Model
 from vidsr.sinks.workspace import folder_of
 
 __all__ = [
+    "check_paths",
     "check_span",
     "choose_decoder",
     "choose_deinterlace",
     "choose_model",
+    "expected_frames",
     "output_tags",
     "resolve",
     "wanted_layout",
@@ -49,7 +51,7 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     container = container_of(target_path)
     if os.path.islink(target_path):  # unlike the method, this takes names that no file can have
         target_path = target_path.resolve()
-    _check_paths(source_path, target_path, settings)
+    check_paths(source_path, target_path, settings)
     source = probe(source_path)
     check_span(settings, source)
     model = choose_model(settings, source)
@@ -65,7 +67,7 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     covers = any(plan.how is not None and plan.track.cover for plan in tracks)
     options = tag_options(source.path, container.format, covers=covers)
     hardware, why_not = choose_decoder(settings, source, deinterlace)
-    notes = (idle_note(settings, engine), guard_note(settings, engine), tile_note(engine), why_not)
+    notes = (idle_note(settings, engine), guard_note(settings, engine), why_not)
     foreseen = list(foresee(source, wanted, video, tracks, container, options, encoder, deinterlace))
     losses = [line.text for line in foreseen if line.loss]
     if settings.strict and losses:
@@ -81,13 +83,14 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
         encoder=encoder,
         video=video,
         deinterlace=deinterlace,
-        frames=_expected_frames(settings, source, deinterlace),
+        frames=expected_frames(settings, source, deinterlace),
         warnings=(*(line for line in notes if line), *(line.text for line in foreseen)),
         hardware=hardware,
     )
 
 
-def _check_paths(source: Path, target: Path, settings: Settings) -> None:
+def check_paths(source: Path, target: Path, settings: Settings) -> None:
+    """Raises OutputError where `target` cannot be written, or is not to be."""
     if not os.path.isdir(target.parent):
         raise OutputError(f"{target.parent}: no such folder")
     if folder_of(target).resolve() in source.resolve().parents:
@@ -225,7 +228,8 @@ def _video_track(
     )
 
 
-def _expected_frames(settings: Settings, source: SourceInfo, deinterlace: Deinterlace) -> int | None:
+def expected_frames(settings: Settings, source: SourceInfo, deinterlace: Deinterlace) -> int | None:
+    """How many there will be of the part that is wanted, as the file says; None if it does not."""
     frames, duration = source.video.frames, source.duration_seconds
     if not frames:
         return None

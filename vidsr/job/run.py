@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 from threading import Event
@@ -14,35 +13,21 @@ from typing import Any, Literal
 
 import vidsr
 from vidsr.backends.base import Watch
-from vidsr.backends.guard import Guard
-from vidsr.errors import InputError, OutputError, VidsrError
+from vidsr.errors import OutputError, VidsrError
 from vidsr.events import Observer, Phase, Report, Start, Warned
-from vidsr.frame import Frame, FrameLayout
-from vidsr.job.engine import Conversions, EnginePlan, plan_engine
+from vidsr.job.engine import tile_note
 from vidsr.job.fingerprint import Unchanged
-from vidsr.job.geometry import target_geometry
-from vidsr.job.resolve import (
-    check_span,
-    choose_decoder,
-    choose_deinterlace,
-    choose_model,
-    output_tags,
-    wanted_layout,
-    without_alpha,
-)
-from vidsr.job.settings import Job, Settings
+from vidsr.job.settings import Job
+from vidsr.job.stream import Stream
 from vidsr.media.pixel import pixel_format
-from vidsr.media.resize import Resizer
 from vidsr.media.segment import SegmentInfo
-from vidsr.media.source import VideoReader, probe
-from vidsr.notes import Notes
-from vidsr.pipeline import Pipeline, PipelineSpec, Totals, aside, transfer
+from vidsr.pipeline import Totals, aside, transfer
 from vidsr.sinks.join import join
 from vidsr.sinks.segments import SegmentSink
 from vidsr.sinks.workspace import Workspace
 from vidsr.verify import Expectation, Verification, verify
 
-__all__ = ["run", "stream"]
+__all__ = ["run", "ticking"]
 
 _Mode = Literal["new", "resume", "replace"]
 _TICK_SECONDS = 0.25
@@ -81,19 +66,17 @@ class _Run:
     ) -> None:
         self._job, self._workspace, self._unchanged, self._observer = job, workspace, unchanged, observer
         self._stop, self._cancel = stop, cancel
-        self._guard_notes = Notes()
         self._resumed = 0
         self._warnings: list[str] = []
-        self._readers: list[VideoReader] = []
         tile, threads = workspace.plan["tile"], workspace.plan["threads"]
-        if job.settings.memory_bytes is None:
+        if job.settings.memory_bytes is None or job.engine.model.radius is None:
             self._plan = replace(job.engine, tile=tuple(tile) if tile else None)
-        else:  # the user's word; tiles change no frame
+        else:  # the user's word; tiles of this model change no frame
             self._plan = job.engine
         self._encoder = replace(job.encoder, options=job.encoder.options | threads)
 
     def report(self) -> Report:
-        for warning in self._job.warnings:
+        for warning in filter(None, (*self._job.warnings, tile_note(self._plan))):
             self._warn(warning)
         if self._workspace.named:
             self._announce()
@@ -109,10 +92,9 @@ class _Run:
             keep_rest=self._job.settings.keep_partial,
             before_adding=self._unchanged.check,
         )
-        telling = Watch(progress=_ticking(self._observer, "preparing"), warn=self._warn, stop=self._stop)
+        telling = Watch(progress=ticking(self._observer, "preparing"), warn=self._warn, stop=self._stop)
         aside(self._plan.prepare, telling)
         totals = self._transfer(sink)
-        self._note_reading(totals)
         target: Path | None = None
         verification: Verification | None = None
         frames = self._workspace.frames
@@ -168,18 +150,20 @@ class _Run:
         self._observer(Warned(message=text))
 
     def _transfer(self, sink: SegmentSink) -> Totals:
-        job, plan = self._job, self._plan
+        job = self._job
         self._resumed = self._workspace.frames
-        spec = PipelineSpec(
-            open_reader=self._open_reader,
-            open_engine=plan.open,
-            convert=Conversions(plan.source, plan.target, job.video.color),
-            slots=plan.options.slots,
-            open_guard=_guard(plan, self._guard_notes, job.source.start_seconds),
-            finish=_resizer(plan, job.video.layout),
+        stream = Stream(
+            settings=job.settings,
+            source=job.source,
+            plan=self._plan,
+            layout=job.video.layout,
+            color=job.video.color,
+            deinterlace=job.deinterlace,
+            hardware=job.hardware,
+            skip=self._resumed,
         )
-        return transfer(
-            spec,
+        totals = transfer(
+            stream.spec(),
             sink,
             job.video,
             stop=self._stop,
@@ -189,33 +173,9 @@ class _Run:
             written_bytes=lambda: sink.written_bytes,
             earlier=self._resumed,
         )
-
-    def _open_reader(self) -> VideoReader:
-        settings = self._job.settings
-        reader = VideoReader(
-            self._job.source,
-            start=settings.start,
-            end=settings.end,
-            deinterlace=self._job.deinterlace,
-            skip=self._resumed,
-            strict=settings.strict,
-            hardware=self._job.hardware,
-        )
-        self._readers.append(reader)
-        return reader
-
-    def _note_reading(self, totals: Totals) -> None:
-        """Warns of what had to be mended so far."""
-        (reader,) = self._readers
-        if totals.reached_end and self._job.settings.end is None:
-            stated, reached = self._job.source.video.duration_seconds, reader.end_seconds
-            if stated is not None and stated - reached > max(Fraction(1), stated / 50):
-                what = f"the video ends at {float(reached):.2f} s, but the file says {float(stated):.2f} s"
-                if self._job.settings.strict:
-                    raise InputError(f"{self._job.source.path}: {what}")
-                reader.notes.add(what)
-        for line in [*reader.notes.lines(), *self._guard_notes.lines()]:
+        for line in stream.mended(reached_end=totals.reached_end):
             self._warn(line)
+        return totals
 
     def _finish(self) -> Verification | None:
         """Joins all segments, compares the file with its source, and gives it its name."""
@@ -263,7 +223,7 @@ class _Run:
             end=job.settings.end,
             complete=complete,
             cancel=self._cancel,
-            on_progress=_ticking(self._observer, "joining"),
+            on_progress=ticking(self._observer, "joining"),
         )
         for line in notes.lines():
             self._warn(line)
@@ -282,7 +242,7 @@ class _Run:
             deinterlace=job.deinterlace,
             video=job.video,
         )
-        found = verify(target, expected, on_progress=_ticking(self._observer, "verifying"), stop=self._stop)
+        found = verify(target, expected, on_progress=ticking(self._observer, "verifying"), stop=self._stop)
         if self._stop.is_set():
             self._warn(f"stopped before everything was compared: see `vidsr verify {job.source.path} {job.path}`")
             return None
@@ -296,7 +256,7 @@ class _Run:
         return self._done(nothing, target, self._resumed, target.stat().st_size, verification)
 
 
-def _ticking(observer: Observer, name: Literal["preparing", "joining", "verifying"]) -> Callable[[float], None]:
+def ticking(observer: Observer, name: Literal["preparing", "joining", "verifying"]) -> Callable[[float], None]:
     """Passes progress on a few times a second."""
     last = float("-inf")
 
@@ -308,19 +268,6 @@ def _ticking(observer: Observer, name: Literal["preparing", "joining", "verifyin
             observer(Phase(name=name, done=done))
 
     return tick
-
-
-def _guard(plan: EnginePlan, notes: Notes, begin: Fraction) -> Callable[[], Guard] | None:
-    """What makes a guard for an engine; None for one that is exact."""
-    if plan.options.precision == "fp32":
-        return None
-    return lambda: Guard(plan.exact().open, plan.source, plan.target, notes, begin)
-
-
-def _resizer(plan: EnginePlan, layout: FrameLayout) -> Resizer | None:
-    """What brings the engine's frames to the output's size."""
-    same = (plan.target.height, plan.target.width) == (layout.height, layout.width)
-    return None if same else Resizer(plan.target, layout)
 
 
 def _free_partial(path: Path) -> Path:
@@ -357,40 +304,3 @@ def _identity(job: Job, source: Unchanged) -> dict[str, str]:
         "vidsr": vidsr.__version__,
         **{library: import_module(library).__version__ for library in ("av", job.engine.backend.name)},
     }
-
-
-def stream(source_path: Path, settings: Settings) -> Iterator[Frame]:
-    """Upscaled frames of a file in the source's own layout; planes are the receiver's to keep."""
-    source = probe(source_path)
-    check_span(settings, source)
-    model = choose_model(settings, source)
-    deinterlace = choose_deinterlace(settings, source)
-    layout = source.video.layout
-    target = wanted_layout(settings, layout, model.scale)
-    if layout.alpha and not target.alpha:
-        source = without_alpha(source)
-        layout = source.video.layout
-    height, width, _ = target_geometry(
-        source.video, scale=settings.scale, size=settings.size, model_scale=model.scale, even=target.chroma
-    )
-    plan = plan_engine(settings, model, layout, target)
-    aside(plan.prepare, Watch())
-    hardware, _ = choose_decoder(settings, source, deinterlace)
-    spec = PipelineSpec(
-        open_reader=lambda: VideoReader(
-            source,
-            start=settings.start,
-            end=settings.end,
-            deinterlace=deinterlace,
-            strict=settings.strict,
-            hardware=hardware,
-        ),
-        open_engine=plan.open,
-        convert=Conversions(layout, target, output_tags(source, target)),
-        slots=plan.options.slots,
-        open_guard=_guard(plan, Notes(), source.start_seconds),
-        finish=_resizer(plan, replace(target, height=height, width=width)),
-    )
-    with Pipeline(spec) as pipeline:
-        for frame in pipeline.frames():
-            yield replace(frame, planes=tuple(plane.copy() for plane in frame.planes))
