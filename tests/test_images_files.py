@@ -6,6 +6,8 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 from threading import Event
@@ -18,11 +20,15 @@ from numpy.typing import NDArray
 
 import vidsr
 from tests.conftest import make_clip
+from vidsr import models
+from vidsr.backends.base import Watch
 from vidsr.cli import main
 from vidsr.errors import Cancelled, InputError, OutputError, UsageError, VidsrError
 from vidsr.events import Phase, Progress, Start, Warned
 from vidsr.images import library
-from vidsr.images.engines import Enlarger
+from vidsr.images import size as size_module
+from vidsr.images.engines import Enlarger, ModelChooser
+from vidsr.job.engine import EnginePlan
 
 pyvips = pytest.importorskip("pyvips", reason="needs pyvips (pip install 'vidsr[images]')")
 
@@ -176,6 +182,17 @@ MISTAKES: dict[str, tuple[tuple[str, str], dict[str, Any], str]] = {
     "too much quality": (("a.jpg", "x.jpg"), {"quality": 101}, "from 1 to 100"),
     "quality of a video": (("clip.mp4", "x.mp4"), {"quality": 50}, "--crf"),
     "rate": (("clip.mp4", "x.mp4"), {"rate": 50}, "numbered pictures"),
+    "not that rate": (("seq/%d.png", "x.mp4"), {"rate": 0}, "--rate 0: must be more than 0"),
+    "scale and size": (("in", "out/%s2.png"), {"scale": 2, "size": "4k"}, "give one of them"),
+    "no size": (("a.jpg", "x.png"), {"size": "huge"}, "--size huge: write WIDTHxHEIGHT"),
+    "too large a scale": (("a.jpg", "x.png"), {"scale": 20}, "the most is 16 times"),
+    "no pictures for a video": (("none/%05d.png", "x.mp4"), {}, "none/%05d.png: no file of that name and number"),
+    "not in a video": (("seq/%d.webp", "x.mp4"), {}, "convert them first"),
+    "video that exists": (("seq/%d.png", "clip.mp4"), {}, "clip.mp4 exists already"),
+    "encoder of a video": (("seq/%d.png", "x.mp4"), {"encoder": "nonesuch"}, "nonesuch"),
+    "model of a video": (("seq/%d.png", "x.mp4"), {"model": "nonesuch"}, "no model is called"),
+    "broken picture for a video": (("seq/%05d.png", "x.mp4"), {}, "^seq/%05d.png: the pictures cannot be put together"),
+    "another input": (("ph", "ph/%s2.png"), {"overwrite": True}, r"ph/a2\.png is an input itself, and ph/a\.png"),
     "memory": (("a.jpg", "x.png"), {"memory_bytes": 1000, "model": "span"}, "too little"),
 }
 
@@ -186,6 +203,9 @@ def test_mistakes(run: Run, tmp_path: Path, paths: tuple[str, str], options: dic
     flat(Path("in/b.jpg"))
     flat(Path("in/b.webp"))
     Path("empty").mkdir()
+    for name in ("seq/1.png", "seq/1.webp", "ph/a.png", "ph/a2.png"):
+        flat(Path(name), 100, 64, 48)
+    Path("seq/00001.png").write_text("no picture")
     make_clip(Path("clip.mp4"), frames=2, audio=False)
     before = everything(tmp_path)
     with pytest.raises(VidsrError, match=says) as caught:
@@ -222,6 +242,41 @@ def test_any_size(run: Run, options: dict[str, Any], size: tuple[int, int], chan
     assert (made == 77).all()
 
 
+def test_one_picture_too_small_for_the_size(run: Run) -> None:
+    for name, width in (("a.png", 64), ("b.png", 2), ("c.png", 64)):
+        flat(Path("in", name), 100, width, width)
+    with pytest.raises(UsageError, match=r"1 of 3 .* in/b\.png: --size 128x128: that is 64 times"):
+        run("in", "out", size="128x128")
+    assert everything(Path("out")) == ["a.png", "c.png"]
+
+
+def test_too_large_to_be_resized(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told before the model works."""
+    monkeypatch.setattr(size_module, "MAX_PIXELS", 767)
+    monkeypatch.setattr(Enlarger, "__call__", lambda *given: pytest.fail("the model worked"))
+    flat(Path("a.png"))
+    with pytest.raises(OutputError, match=r"a\.png: 32x24 is more than can be resized"):
+        run("a.png", "b.png", scale=1.5)
+
+
+def test_a_model_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[str] = []
+    load = models.load
+
+    def counting(name: str) -> Any:
+        loads.append(name)
+        return load(name)
+
+    monkeypatch.setattr(models, "load", counting)
+    chosen = ModelChooser(models.DEFAULT)
+    first = chosen(Fraction(3, 2))
+    after = len(loads)
+    for factor in (Fraction(7, 5), Fraction(8), Fraction(17, 2), Fraction(9)):
+        assert chosen(factor).name == models.choose(models.DEFAULT, factor).name
+    assert chosen(Fraction(6, 5)) is first and chosen(Fraction(8)) is chosen(Fraction(41, 5))
+    assert len(loads) == 5 * after  # four of them by `models.choose`
+
+
 def test_another_shape_is_told(run: Run) -> None:
     flat(Path("a.png"))
     assert run("a.png", "b.png", size="32x30").warnings == (
@@ -250,6 +305,48 @@ def test_tiles_and_progress(run: Run) -> None:
     assert shares == sorted(shares) and 0 < shares[0] < 0.5 and shares[-1] <= 1
     kinds = [type(event) for event in told if not isinstance(event, Phase)]
     assert kinds[0] is Start and kinds[1] is Progress
+
+
+def test_a_collapsed_picture_is_not_more_than_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    again: list[int] = []
+
+    def collapsing(self: Enlarger) -> bool:
+        again.append(1)
+        engine = replace(self._plan.exact(), on_tile=self._plan.on_tile).open()
+        try:
+            (slot,) = engine.slots(1)
+            engine.submit(slot)
+            engine.wait(slot)
+        finally:
+            engine.close()
+        return True
+
+    monkeypatch.setattr(Enlarger, "_mend", collapsing)
+    monkeypatch.setattr(run_module, "_TICK_SECONDS", 0)
+    told: list[Any] = []
+    tiled(run, observer=told.append)
+    shares = [event.done for event in told if isinstance(event, Phase)]
+    assert again and max(shares) == 1 and shares.count(1) > 1
+
+
+def test_preparing_is_watched(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare(self: EnginePlan, watch: Watch) -> None:
+        watch.warn("slow")
+        watch.progress(0.5)
+
+    monkeypatch.setattr(EnginePlan, "prepare", prepare)
+    flat(Path("a.png"))
+    stop, told = Event(), []
+
+    def observe(event: Any) -> None:
+        told.append(event)
+        if isinstance(event, Warned):
+            stop.set()
+
+    with pytest.raises(Cancelled, match="0 of 1"):
+        run("a.png", "b.png", observer=observe, stop=stop)
+    run("a.png", "b.png", observer=told.append)
+    assert Phase(name="preparing", done=0.5) in told
 
 
 @pytest.mark.parametrize("which", ["stop", "cancel"])
@@ -313,6 +410,92 @@ def test_turned_video_gives_upright_pictures(run: Run, nearest: Path, shared: Pa
     assert np.abs(made - np.rot90(frame.planes[0])).max() <= 1
 
 
+@pytest.fixture
+def torn(run: Run) -> Path:
+    """A clip with flipped bytes in its middle and without its last third."""
+    path = make_clip(Path("torn.mkv"), frames=200, audio=False, options={"g": "10"})
+    data = bytearray(path.read_bytes())
+    for place in range(len(data) // 4, len(data) // 3, 97):
+        data[place] ^= 0xFF
+    path.write_bytes(data[: 2 * len(data) // 3])
+    return path
+
+
+def test_damage_of_a_video_is_told(run: Run, torn: Path) -> None:
+    told: list[Any] = []
+    report = run(torn, "frames/%03d.png", observer=told.append)
+    assert report.frames < 200
+    assert report.warnings == run(torn, "out.mkv", encoder="ffv1").warnings
+    assert [event.message for event in told if isinstance(event, Warned)] == list(report.warnings)
+    assert any("damaged" in line for line in report.warnings)
+    assert any("but the file says 8.00 s" in line for line in report.warnings)
+
+
+def test_strict_with_a_damaged_video(run: Run, torn: Path) -> None:
+    with pytest.raises(InputError, match="damaged"):
+        run(torn, "frames/%03d.png", strict=True)
+    whole = make_clip(Path("whole.mkv"), frames=200, audio=False).read_bytes()
+    Path("short.mkv").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"ends at .* but the file says 8\.00 s|damaged|truncated"):
+        run("short.mkv", "short/%03d.png", strict=True)
+
+
+def test_what_came_up_on_the_way_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_clip(Path("clip.mp4"), frames=2, audio=False)
+    opened = EnginePlan.open
+
+    def mended(self: EnginePlan) -> Any:
+        self.notes.add("smaller tiles")
+        return opened(self)
+
+    monkeypatch.setattr(EnginePlan, "open", mended)
+    assert run("clip.mp4", "frames/%d.png").warnings == ("smaller tiles",)
+
+
+def test_what_runs_on_a_video_is_told(run: Run) -> None:
+    make_clip(Path("clip.mp4"), frames=10, audio=False)
+    told: list[Any] = []
+    report = run("clip.mp4", "frames/%02d.png", observer=told.append, deinterlace="field", start=0.2)
+    (start,) = (event for event in told if isinstance(event, Start))
+    assert told[0] is start and start.model == "nearest" and start.target_size == (128, 96)
+    assert start.engine == report.engine == "onnxruntime CPUExecutionProvider fp32"
+    assert start.frames == report.frames == 10
+    assert {event.total for event in told if isinstance(event, Progress)} == {10}
+
+
+def test_video_stopped_while_the_engine_is_prepared(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_clip(Path("clip.mp4"), frames=2, audio=False)
+    stop = Event()
+
+    def prepare(self: EnginePlan, watch: Watch) -> None:
+        watch.progress(0.5)
+        if not watch.stop.wait(20):
+            pytest.fail("it cannot be stopped")
+        raise Cancelled("stopped")
+
+    def watch(event: Any) -> None:
+        if event == Phase(name="preparing", done=0.5):
+            stop.set()
+
+    monkeypatch.setattr(EnginePlan, "prepare", prepare)
+    with pytest.raises(Cancelled):
+        run("clip.mp4", "frames/%d.png", observer=watch, stop=stop)
+
+
+@pytest.mark.parametrize(("done", "says"), [(0, "before the first picture"), (1, r"behind frames/0\d\.png")])
+def test_video_stopped_among_pictures(run: Run, done: int, says: str) -> None:
+    make_clip(Path("clip.mp4"), frames=50, audio=False)
+    cancel = Event()
+
+    def watch(event: Any) -> None:
+        if isinstance(event, Progress) or not done:
+            cancel.set()
+
+    with pytest.raises(Cancelled, match=says) as error:
+        run("clip.mp4", "frames/%02d.png", observer=watch, cancel=cancel)
+    assert str(error.value).endswith(sorted(everything(Path("frames")))[-1] if done else "picture")
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
 def test_pictures_to_video(run: Run, suffix: str) -> None:
     for number in range(3, 9):
@@ -326,6 +509,26 @@ def test_pictures_to_video(run: Run, suffix: str) -> None:
         [60, 80, 100, 120, 140, 160], abs=3
     )
     assert everything(Path()) == ["in", *(f"in/{number:04d}{suffix}" for number in range(3, 9)), "out.mkv"]
+
+
+@pytest.mark.parametrize("which", ["stop", "cancel"])
+def test_stopped_while_gathering(run: Run, tmp_path: Path, which: str) -> None:
+    flat(Path("in/1.png"), 100, 64, 48)
+    ending = Event()
+    ending.set()
+    with pytest.raises(Cancelled, match="0 of 1"):
+        run("in/%d.png", "out.mkv", **{which: ending})
+    assert everything(tmp_path) == ["in", "in/1.png"]
+
+
+def test_errors_of_the_observer_are_its_own(run: Run) -> None:
+    flat(Path("in/1.png"), 100, 64, 48)
+
+    def broken(event: Any) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run("in/%d.png", "out.mkv", observer=broken)
 
 
 def test_pictures_with_exif_are_videos_too(run: Run) -> None:

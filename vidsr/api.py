@@ -115,8 +115,9 @@ def resolve(source: Path, target: Path, settings: Settings) -> Callable[..., Rep
     batch = images.resolve(source, target, settings)
     if batch is not None:
         return partial(images.run, batch)
-    if images.joins(source, target, settings):
-        return partial(images.run_joined, source, target, settings)
+    joining = images.resolve_joined(source, target, settings)
+    if joining is not None:
+        return partial(images.run_joined, joining)
     return partial(job.run, job.resolve(source, target, settings))
 
 

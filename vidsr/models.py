@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -33,6 +33,7 @@ __all__ = [
     "folders",
     "installed",
     "load",
+    "scales_for",
     "usable",
     "user_folder",
 ]
@@ -223,7 +224,9 @@ def load(name: str) -> Model:
 
 
 def chain(parts: Sequence[Model]) -> Model:
-    """Models that follow each other as one. Raises ModelError where they cannot be joined."""
+    """Models that follow each other as one; of one that itself. Raises ModelError where they cannot be joined."""
+    if len(parts) == 1:
+        return parts[0]
     names = "+".join(part.name for part in parts)
     try:
         proto = chained([Link(proto=part.proto, scale=part.scale, guard=part.guarded) for part in parts])
@@ -256,16 +259,20 @@ def choose(name: str, factor: Fraction | float | None = None) -> Model:
     """
     if factor is None:
         return load(name)
+    members = {model.scale: model for model in family(name)}
+    return chain([members[scale] for scale in scales_for(members, factor)])
+
+
+def scales_for(members: Iterable[int], factor: Fraction | float) -> tuple[int, ...]:
+    """The part of `choose` that needs no files: which of a family's scales, in order. Raises UsageError."""
     if not 0 < factor <= MOST_FACTOR:
         raise UsageError(f"{float(factor):g} times as large: it must be more than 0 and {MOST_FACTOR} at most")
-    members = {model.scale: model for model in family(name)}
     counts, largest = range(1, MOST_FACTOR.bit_length()), sorted(members, reverse=True)
     chains = [scales for count in counts for scales in itertools.combinations_with_replacement(largest, count)]
     chains = [scales for scales in chains if math.prod(scales) <= MOST_FACTOR and (len(scales) == 1 or scales[-1] > 1)]
     enough = [scales for scales in chains if _reach(math.prod(scales)) >= factor]
     best = min(enough, key=lambda scales: (math.prod(scales), len(scales)), default=None)
-    best = best or max(chains, key=lambda scales: (math.prod(scales), -len(scales)))
-    return members[best[0]] if len(best) == 1 else chain([members[scale] for scale in best])
+    return best or max(chains, key=lambda scales: (math.prod(scales), -len(scales)))
 
 
 def _reach(scale: int) -> Fraction:

@@ -6,7 +6,7 @@ Decoding, encoding, profiles and tags are libvips' work (pyvips, and pillow-heif
 
 from vidsr.images.batch import Batch, resolve
 from vidsr.images.engines import Engines
-from vidsr.images.join import joins, run_joined
+from vidsr.images.join import Joining, resolve_joined, run_joined
 from vidsr.images.run import run
 
-__all__ = ["Batch", "Engines", "joins", "resolve", "run", "run_joined"]
+__all__ = ["Batch", "Engines", "Joining", "resolve", "resolve_joined", "run", "run_joined"]

@@ -12,11 +12,12 @@ from vidsr import models
 from vidsr.errors import InputError, OutputError, UsageError
 from vidsr.images.library import vips
 from vidsr.images.read import READABLE
+from vidsr.images.size import check_wish
 from vidsr.images.write import FORMATS, Format
 from vidsr.job.settings import Settings
 from vidsr.media.container import CONTAINERS
 
-__all__ = ["Batch", "Task", "is_sequence", "members", "numbered", "resolve"]
+__all__ = ["Batch", "Task", "is_sequence", "members", "numbered", "resolve", "sequence"]
 
 _NUMBER = re.compile(r"%(?:0(\d+))?d")
 _NAME = "%s"
@@ -60,13 +61,14 @@ def resolve(source: Path, target: Path, settings: Settings) -> Batch | None:
         return None
     video = _is_video(source, target)
     _check_settings(settings, _OF_VIDEO if video else (*_OF_VIDEO, *_OF_FRAMES))
+    check_wish(settings)
     vips()
     models.load(settings.model)
     if video:
         _check_frames(source, target, settings)
         return Batch(settings=settings, source=source, target=target, video=True)
     sources, others = _sources(source)
-    tasks = [_task(path, _target_of(path, source, target)) for path in sources]
+    tasks = [_task(path, _target_of(path, number, source, target)) for number, path in sources]
     _check_targets(tasks)
     wanted = tasks
     if settings.resume and not settings.overwrite:
@@ -134,25 +136,32 @@ def _check_frames(source: Path, target: Path, settings: Settings) -> None:
         _check_absent(path for _, path in members(target))
 
 
-def _sources(source: Path) -> tuple[list[Path], list[str]]:
-    """The pictures, and what else lies in the folder. Raises InputError where there are none."""
+def _sources(source: Path) -> tuple[Sequence[tuple[int | None, Path]], list[str]]:
+    """The pictures with their numbers, if they have any, and what else lies in the folder. Raises InputError where
+    there are none."""
     if os.path.isdir(source):
         try:
             entries = sorted(path for path in source.iterdir() if not path.name.startswith("."))
         except OSError as error:
             raise InputError(f"{source}: cannot be read ({error.strerror or error})") from error
-        pictures = [path for path in entries if path.suffix.lower() in READABLE and path.is_file()]
+        pictures = [(None, path) for path in entries if path.suffix.lower() in READABLE and path.is_file()]
         if not pictures:
             raise InputError(f"{source}: no pictures in it (known are {', '.join(READABLE)})")
-        return pictures, [path.name for path in entries if path not in set(pictures)]
+        known = {path for _, path in pictures}
+        return pictures, [path.name for path in entries if path not in known]
     if is_sequence(source):
-        files = [path for _, path in members(source)]
-        if not files:
-            raise InputError(f"{source}: no file of that name and number")
-        return files, []
+        return sequence(source), []
     if not os.path.exists(source):
         raise InputError(f"{source}: no such file")
-    return [source], []
+    return [(None, source)], []
+
+
+def sequence(pattern: Path) -> list[tuple[int, Path]]:
+    """The members of a sequence to be read. Raises InputError where there are none."""
+    found = members(pattern)
+    if not found:
+        raise InputError(f"{pattern}: no file of that name and number")
+    return found
 
 
 def members(pattern: Path) -> list[tuple[int, Path]]:
@@ -169,17 +178,17 @@ def members(pattern: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def _target_of(path: Path, source: Path, target: Path) -> Path:
-    """Where one of the pictures of `source` goes."""
+def _target_of(path: Path, number: int | None, source: Path, target: Path) -> Path:
+    """Where one of the pictures of `source` goes. number: its own in a sequence."""
     if os.path.isdir(target):
         return target / _kept_name(path)
     if _NAME in target.name:
         return target.with_name(target.name.replace(_NAME, path.stem))
     if _NUMBER.search(target.name):
-        if not is_sequence(source):
+        if number is None:
             raise OutputError(f"{target}: the pictures of {source} have no numbers; %s in its place takes their names")
-        return numbered(target, next(number for number, member in members(source) if member == path))
-    if not (os.path.isdir(source) or is_sequence(source)):
+        return numbered(target, number)
+    if number is None and not os.path.isdir(source):
         if not os.path.isdir(target.parent):
             raise OutputError(f"{target.parent}: no such folder")
         return target
@@ -209,6 +218,7 @@ def _format_of(target: Path) -> Format:
 
 
 def _check_targets(tasks: Sequence[Task]) -> None:
+    inputs = {_file_id(task.source): task.source for task in tasks if os.path.exists(task.source)}
     sources: dict[Path, Path] = {}
     for task in tasks:
         if task.target in sources:
@@ -216,8 +226,15 @@ def _check_targets(tasks: Sequence[Task]) -> None:
         sources[task.target] = task.source
         if os.path.isdir(task.target):
             raise OutputError(f"{task.target} is a folder: give another name for the output")
-        if os.path.exists(task.target) and os.path.samefile(task.target, task.source):
-            raise OutputError(f"{task.target} is the input itself: give another name for the output")
+        if os.path.exists(task.target) and (held := inputs.get(_file_id(task.target))):
+            which = "the input itself" if held == task.source else f"an input itself, and {task.source} would become it"
+            raise OutputError(f"{task.target} is {which}: give another name for the output")
+
+
+def _file_id(path: Path) -> tuple[int, int]:
+    """The same for two names of one file."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _check_absent(paths: Iterable[Path]) -> None:

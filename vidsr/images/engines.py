@@ -6,26 +6,28 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
 from types import TracebackType
 
 import numpy as np
 
-from vidsr import job
-from vidsr.backends.base import Watch
+from vidsr import job, models
+from vidsr.backends.base import Engine, Watch
 from vidsr.backends.guard import Guard
 from vidsr.errors import MemoryBudgetError
 from vidsr.frame import Frame, FrameLayout, Plane
 from vidsr.images.picture import FULL_RANGE
-from vidsr.job.engine import EnginePlan, guard_note, idle_note, tile_note
+from vidsr.job.engine import EnginePlan, plan_notes
 from vidsr.job.settings import Settings
 from vidsr.models import Model
 from vidsr.notes import Notes
 from vidsr.pipeline import aside
 
-__all__ = ["Engines", "Enlarger", "OnTile"]
+__all__ = ["Engines", "Enlarger", "ModelChooser", "OnTile"]
 
 _KEPT = 4
 _KEPT_BYTES = 2**30
+_CHAINS_KEPT = 4
 OnTile = Callable[[int, int], None]
 """Told how many tiles of how many are done; may raise to end the work."""
 
@@ -69,7 +71,11 @@ class Enlarger:
         plan, notes = self._plan, Notes()
         if plan.options.precision == "fp32":
             return False
-        guard = Guard(lambda: plan.exact().open(), plan.source, plan.target, notes, Fraction(0))
+
+        def exact() -> Engine:
+            return replace(plan.exact(), on_tile=plan.on_tile).open()
+
+        guard = Guard(exact, plan.source, plan.target, notes, Fraction(0))
         frame = Frame(planes=self._slot.output, pts=0, duration=0, time_base=Fraction(1), color=FULL_RANGE)
         try:
             guard.check(self._slot, frame)
@@ -78,16 +84,34 @@ class Enlarger:
         return bool(notes)
 
 
+class ModelChooser:
+    """`models.choose` for pictures that each may need another factor: every file is read once, and of the chains the
+    last few are kept."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._load = lru_cache(maxsize=1)(models.load)
+        self._members = lru_cache(maxsize=1)(lambda: {model.scale: model for model in models.family(name)})
+        self._chain = lru_cache(maxsize=_CHAINS_KEPT)(self._chained)
+
+    def __call__(self, factor: Fraction | None) -> Model:
+        """Raises ModelError, UsageError."""
+        return self._load(self._name) if factor is None else self._chain(models.scales_for(self._members(), factor))
+
+    def _chained(self, scales: tuple[int, ...]) -> Model:
+        return models.chain([self._members()[scale] for scale in scales])
+
+
 class Engines:
     """Keeps the last few, fewer where their pictures are large.
 
     Backend "auto" therefore takes none that compiles minutes for each. Belongs to one thread.
 
-    notes: what the user should know of them, each once, in order.
+    watch: of what takes minutes. notes: what the user should know of them, each once, in order.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, watch: Watch | None = None) -> None:
+        self._settings, self._watch = settings, watch
         self.notes: dict[str, None] = {}
         self._kept: OrderedDict[tuple[str, FrameLayout, FrameLayout], tuple[Enlarger, int]] = OrderedDict()
 
@@ -111,10 +135,9 @@ class Engines:
                 f"the pictures alone, and {free / 2**20:.0f}M are free: cut it up, or take a smaller scale"
             )
         plan = job.plan_engine(self._settings, model, source, target, many_sizes=True)
-        aside(plan.prepare, Watch())
+        aside(plan.prepare, self._watch or Watch())
         enlarger = Enlarger(plan)
-        notes = (idle_note(self._settings, plan), guard_note(self._settings, plan), tile_note(plan))
-        self.notes.update(dict.fromkeys(note for note in notes if note))
+        self.notes.update(dict.fromkeys([*plan_notes(self._settings, plan), *plan.notes.lines()]))
         self._kept[key] = (enlarger, needed)
         return enlarger
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
 from threading import Event
+from typing import Literal
 
-from vidsr import models
-from vidsr.errors import Cancelled, InputError, MemoryBudgetError, OutputError, VidsrError
+from vidsr.backends.base import Watch
+from vidsr.errors import Cancelled, InputError, MemoryBudgetError, OutputError, UsageError, VidsrError
 from vidsr.events import Observer, Phase, Progress, Report, Stage, Start, Warned
 from vidsr.frame import FrameLayout, Plane
 from vidsr.images.batch import Batch, Task
-from vidsr.images.engines import Engines, Enlarger, OnTile
+from vidsr.images.engines import Engines, Enlarger, ModelChooser, OnTile
 from vidsr.images.picture import Picture
 from vidsr.images.read import read
 from vidsr.images.size import factor_of, resized, target_size
@@ -44,7 +44,7 @@ class _Run:
 
     def __init__(self, batch: Batch, observer: Observer, endings: tuple[Event, ...]) -> None:
         self._batch, self._observer, self._endings = batch, observer, endings
-        self._model = lru_cache(maxsize=8)(models.choose)
+        self._model = ModelChooser(batch.settings.model)
         self._meter = Meter()
         self._description = ""
         self._warnings: list[str] = []
@@ -89,10 +89,11 @@ class _Run:
 
     def _all(self) -> None:
         last = self._batch.tasks[-1:]
+        watch = Watch(progress=self._telling("preparing"), warn=self._warn, stop=self._endings[0])
         with (
             ThreadPoolExecutor(1, "vidsr-read") as reading,
             ThreadPoolExecutor(1, "vidsr-write") as writing,
-            Engines(self._batch.settings) as engines,
+            Engines(self._batch.settings, watch) as engines,
         ):
             pending: Future[int] | None = None
             try:
@@ -143,8 +144,12 @@ class _Run:
         """The model's planes and their layout, and the (height, width) wanted; None where it fails on this one."""
         source, settings = picture.layout, self._batch.settings
         try:
-            model = self._model(settings.model, factor_of(source, settings))
+            model = self._model(factor_of(source, settings))
             height, width, stretched = target_size(source, settings, model.scale)
+        except (OutputError, UsageError) as error:
+            self._fail(type(error)(f"{task.source}: {error}"))
+            return None
+        try:
             check_size(task.target, height, width, task.format)
             enlarger = engines.get(model, source, bits=8 if task.format.bits == 8 else source.bits)
         except OutputError as error:
@@ -189,17 +194,28 @@ class _Run:
 
     def _ticking(self, parts: int) -> OnTile:
         """What tells of the tiles of one picture, the alpha plane's behind the colours'."""
-        told, passes = float("-inf"), 0
+        tell, passes = self._telling("enlarging"), 0
 
         def tick(done: int, count: int) -> None:
-            nonlocal told, passes
-            self._check()
-            if time.monotonic() - told >= _TICK_SECONDS:
-                told = time.monotonic()
-                self._observer(Phase(name="enlarging", done=(passes * count + done) / (parts * count)))
+            nonlocal passes
+            # Beyond 1 where all is computed again in FP32.
+            tell(min(1.0, (passes * count + done) / (parts * count)))
             passes += done == count
 
         return tick
+
+    def _telling(self, name: Literal["preparing", "enlarging"]) -> Callable[[float], None]:
+        """What passes on a share that is done, a few times a second. Raises Cancelled when that is wanted."""
+        told = float("-inf")
+
+        def tell(done: float) -> None:
+            nonlocal told
+            self._check()
+            if time.monotonic() - told >= _TICK_SECONDS:
+                told = time.monotonic()
+                self._observer(Phase(name=name, done=done))
+
+        return tell
 
     def _write(
         self, task: Task, picture: Picture, planes: Sequence[Plane], made: FrameLayout, size: tuple[int, int]

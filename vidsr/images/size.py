@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -15,7 +16,14 @@ from vidsr.media.info import VideoInfo
 from vidsr.media.resize import Resizer
 from vidsr.media.source import MAX_PIXELS
 
-__all__ = ["factor_of", "resized", "target_size"]
+__all__ = ["check_wish", "factor_of", "resized", "target_size"]
+
+_LARGE = 10**5
+
+
+def check_wish(settings: Settings) -> None:
+    """Raises UsageError for a scale or size that no picture can have."""
+    factor_of(FrameLayout(family="rgb", bits=8, height=_LARGE, width=_LARGE), settings)
 
 
 def factor_of(layout: FrameLayout, settings: Settings) -> Fraction | None:
@@ -24,10 +32,16 @@ def factor_of(layout: FrameLayout, settings: Settings) -> Fraction | None:
 
 
 def target_size(layout: FrameLayout, settings: Settings, model_scale: int) -> tuple[int, int, bool]:
-    """(height, width) of the enlarged picture, and whether that has another shape. Raises UsageError."""
+    """(height, width) of the enlarged picture, and whether that has another shape.
+
+    Raises UsageError, and OutputError for more than `resized` can do.
+    """
     height, width, shape = target_geometry(
         _still(layout), scale=settings.scale, size=settings.size, model_scale=model_scale, even=(1, 1)
     )
+    made = layout.height * model_scale, layout.width * model_scale
+    if (height, width) != made and max(math.prod(made), height * width) > MAX_PIXELS:
+        raise OutputError(f"{made[1]}x{made[0]} is more than can be resized: leave out --scale and --size")
     return height, width, shape is not None
 
 
@@ -43,11 +57,9 @@ def _still(layout: FrameLayout) -> VideoInfo:
 def resized(
     planes: Sequence[Plane], layout: FrameLayout, height: int, width: int
 ) -> tuple[Sequence[Plane], FrameLayout]:
-    """Planes in another size, each by itself, since no layout of a picture is subsampled. Raises OutputError."""
+    """Planes in another size, each by itself, since no layout of a picture is subsampled."""
     if (layout.height, layout.width) == (height, width):
         return planes, layout
-    if max(layout.height * layout.width, height * width) > MAX_PIXELS:
-        raise OutputError(f"{layout.width}x{layout.height} is more than can be resized: leave out --scale and --size")
     gray = FrameLayout(family="gray", bits=layout.bits, height=layout.height, width=layout.width)
     resizer = Resizer(gray, replace(gray, height=height, width=width))
     return [resizer([plane])[0] for plane in planes], replace(layout, height=height, width=width)

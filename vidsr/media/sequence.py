@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from threading import Event
 
 import av
 
-from vidsr.errors import InputError, OutputError
+from vidsr.errors import Cancelled, InputError, OutputError
 from vidsr.media.demux import file_url, open_input
 
 __all__ = ["HOLDS", "gather"]
@@ -17,10 +18,11 @@ HOLDS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """Pictures that QuickTime holds as they are, by file name suffix."""
 
 
-def gather(files: Sequence[Path], target: Path, rate: Fraction) -> None:
+def gather(files: Sequence[Path], target: Path, rate: Fraction, endings: Sequence[Event] = ()) -> None:
     """Puts the content of picture files, all of one kind, as frames into a QuickTime file, `rate` a second.
 
-    Nothing is decoded, and the same pictures give the same file. Raises InputError, OutputError.
+    Nothing is decoded, and the same pictures give the same file. Raises InputError, OutputError, and Cancelled
+    at any of the `endings`.
     """
     try:
         with (
@@ -30,6 +32,8 @@ def gather(files: Sequence[Path], target: Path, rate: Fraction) -> None:
             track = out.add_stream_from_template(first.streams.video[0])
             track.time_base = 1 / rate
             for number, path in enumerate(files):
+                if any(ending.is_set() for ending in endings):
+                    raise Cancelled(f"stopped: {number} of {len(files)} pictures were put together")
                 packet = av.Packet(_content(path))
                 packet.stream, packet.time_base, packet.is_keyframe = track, 1 / rate, True
                 packet.pts = packet.dts = number
