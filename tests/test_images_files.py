@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -109,6 +110,20 @@ def test_what_exists_is_kept(run: Run, tmp_path: Path) -> None:
     assert samples(Path("out/b.png")).shape == (24, 32, 3)
 
 
+def test_what_another_made_meanwhile_is_kept(run: Run) -> None:
+    for name in ("a", "b"):
+        flat(Path(f"in/{name}.png"))
+
+    def watch(event: Any) -> None:
+        if isinstance(event, Start):
+            flat(Path("out/b.png"), 7, 3, 3)
+
+    with pytest.raises(VidsrError, match=r"out/b\.png was made by someone else meanwhile"):
+        run("in", "out", observer=watch)
+    assert samples(Path("out/b.png")).shape == (3, 3, 3)
+    assert everything(Path("out")) == ["a.png", "b.png"]
+
+
 def test_written_while_the_next_is_enlarged(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine's planes hold the second picture already when the first is written."""
     for value, name in ((50, "a.png"), (200, "b.png")):
@@ -149,14 +164,15 @@ def test_a_broken_target_is_one_of_many(run: Run, monkeypatch: pytest.MonkeyPatc
     """Errors of the writing thread belong to their picture, too."""
     for name in ("a.png", "b.png", "c.png"):
         flat(Path("in", name))
-    replace = Path.replace
+    writing = import_module("vidsr.images.write")
+    give_name = writing.give_name
 
-    def failing(self: Path, target: Path) -> Path:
-        if target.name == "b.png":
+    def failing(finished: Path, path: Path, *, overwrite: bool) -> None:
+        if path.name == "b.png":
             raise OSError(28, "No space left on device")
-        return replace(self, target)
+        give_name(finished, path, overwrite=overwrite)
 
-    monkeypatch.setattr(Path, "replace", failing)
+    monkeypatch.setattr(writing, "give_name", failing)
     with pytest.raises(OutputError, match=r"b\.png cannot be written: No space left"):
         run("in", "out")
     assert everything(Path("out")) == ["a.png", "c.png"]
@@ -537,6 +553,41 @@ def test_pictures_with_exif_are_videos_too(run: Run) -> None:
     image.set_type(pyvips.GValue.gstr_type, "exif-ifd0-Make", "Maker")
     image.jpegsave("b.jpg")
     assert run("b.jpg", "out.mp4").frames == 1
+
+
+def test_pictures_with_a_profile_are_videos_too(run: Run) -> None:
+    """Looking at the side data of such a PNG makes PyAV crash later, in the garbage collector."""
+    image = pyvips.Image.new_from_file(str(flat(Path("a.png"), 100, 64, 48)))
+    image.icc_transform("srgb", input_profile="srgb").pngsave("in_1.png")
+    assert pyvips.Image.new_from_file("in_1.png").get_typeof("icc-profile-data")
+    assert run("in_%d.png", "out.mkv").frames == 1
+    gc.collect()
+
+
+def test_an_empty_picture_among_them(run: Run, tmp_path: Path) -> None:
+    flat(Path("in/1.png"), 100, 64, 48)
+    Path("in/2.png").touch()
+    with pytest.raises(InputError, match=r"in/2\.png: is empty"):
+        run("in/%d.png", "out.mkv")
+    assert everything(tmp_path) == ["in", "in/1.png", "in/2.png"]
+
+
+def test_turned_pictures_to_video(run: Run) -> None:
+    image = pyvips.Image.new_from_file(str(flat(Path("a.png"), 100, 64, 48))).copy()
+    image.set_type(pyvips.GValue.gint_type, "orientation", 6)
+    image.jpegsave("in_1.jpg")
+    assert any("EXIF turns" in warning for warning in run("in_%d.jpg", "out.mkv").warnings)
+    with pytest.raises(OutputError, match=r"--strict: .*EXIF turns"):
+        run("in_%d.jpg", "out2.mkv", strict=True)
+
+
+def test_a_rate_as_a_fraction(run: Run, nearest: Path) -> None:
+    flat(Path("in/1.png"), 100, 64, 48)
+    flat(Path("in/2.png"), 120, 64, 48)
+    options = ["--model", nearest, "--backend", "onnxruntime", "--guard", "off", "--rate", "24000/1001"]
+    assert command("in/%d.png", "out.mkv", *options) == 0
+    with av.open("out.mkv") as video:
+        assert video.streams.video[0].average_rate == Fraction(24000, 1001)
 
 
 # The command

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["sync", "sync_folder", "write_whole"]
+__all__ = ["give_name", "sync", "sync_folder", "write_whole"]
 
 
 def sync(out: IO[Any]) -> None:
@@ -24,6 +24,25 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def give_name(finished: Path, path: Path, *, overwrite: bool) -> None:
+    """Makes a finished file of the same file system known as `path`, at once; its own name may or may not remain.
+
+    Raises FileExistsError where there is another and `overwrite` is not wanted, OSError.
+    """
+    if overwrite:
+        os.replace(finished, path)
+    else:
+        try:
+            os.link(finished, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if path.exists():
+                raise FileExistsError(path) from None
+            os.replace(finished, path)
+    sync_folder(path.parent)
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -74,14 +74,15 @@ class Time(click.ParamType[Fraction]):
 
 
 class Factor(click.ParamType[Fraction]):
-    """A positive number, exactly as written."""
+    """A positive number, exactly as written; fractions too."""
 
     name = "factor"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
-        if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", str(value).strip()) or Fraction(str(value).strip()) == 0:
-            self.fail(f"{value!r} is not a number above 0; write for example 2 or 1.5", param, ctx)
-        return Fraction(str(value).strip())
+        text = str(value).strip()
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,9}|/0*[1-9]\d{0,8})?", text) or Fraction(text) == 0:
+            self.fail(f"{value!r} is not a number above 0; write for example 2, 1.5 or 24000/1001", param, ctx)
+        return Fraction(text)
 
 
 class Bytes(click.ParamType[int]):

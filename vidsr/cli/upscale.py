@@ -111,7 +111,7 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     type=Factor(),
     section="Picture",
     metavar="N",
-    help="Frames a second of numbered pictures that become a video.  [default: 25]",
+    help="Frames a second of numbered pictures that become a video, such as 24000/1001.  [default: 25]",
 )
 @_option("--start", type=Time(), section="Picture", metavar="TIME", help="Begin here: seconds or H:MM:SS.")
 @_option(

@@ -14,6 +14,7 @@ from vidsr import job
 from vidsr.errors import OutputError, UsageError, VidsrError
 from vidsr.events import Event, Observer, Report, Start, Warned
 from vidsr.images.batch import is_sequence, sequence
+from vidsr.images.read import is_turned
 from vidsr.job.settings import Settings
 from vidsr.media.container import CONTAINERS
 from vidsr.media.sequence import HOLDS, gather
@@ -25,14 +26,14 @@ _RATE = Fraction(25)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joining:
-    """Numbered pictures that become a video. files: of `source`, a pattern, by their numbers. missing: how many of
-    those between have none."""
+    """Numbered pictures that become a video. files: of `source`, a pattern, by their numbers. warnings: what the user
+    should know before it starts."""
 
     settings: Settings
     source: Path
     target: Path
     files: tuple[Path, ...]
-    missing: int
+    warnings: tuple[str, ...]
 
 
 def resolve_joined(source: Path, target: Path, settings: Settings) -> Joining | None:
@@ -48,8 +49,15 @@ def resolve_joined(source: Path, target: Path, settings: Settings) -> Joining | 
     if source.suffix.lower() not in HOLDS:
         raise UsageError(f"{source}: no video can be made of these, but of {', '.join(HOLDS)}: convert them first")
     job.check_paths(files[0], target, settings)
-    missing = numbers[-1] - numbers[0] + 1 - len(numbers)
-    joining = Joining(settings=settings, source=source, target=target, files=files, missing=missing)
+    warnings = []
+    if gaps := numbers[-1] - numbers[0] + 1 - len(numbers):
+        warnings.append(f"{source}: {gaps} numbers without a picture; the others are shown without a gap")
+    if is_turned(files[0]):
+        turned = f"{source}: EXIF turns these pictures, and the video will not be turned"
+        if settings.strict:
+            raise OutputError(f"--strict: {turned}: enlarge them to pictures first, which turns them")
+        warnings.append(turned)
+    joining = Joining(settings=settings, source=source, target=target, files=files, warnings=tuple(warnings))
     with _gathered(joining, files[:1], None) as gathered:  # too short for a start or end
         job.resolve(gathered, target, replace(settings, rate=None, start=None, end=None))
     return joining
@@ -58,9 +66,8 @@ def resolve_joined(source: Path, target: Path, settings: Settings) -> Joining | 
 def run_joined(joining: Joining, *, observer: Observer, stop: Signal, cancel: Signal) -> Report:
     """Gathers the pictures in a file beside the target, which then goes the way of every video. Raises a VidsrError."""
     source, target = joining.source, joining.target
-    if joining.missing:
-        text = f"{source}: {joining.missing} numbers are missing; the pictures are shown without a gap"
-        observer(Warned(message=text))
+    for warning in joining.warnings:
+        observer(Warned(message=warning))
 
     with _gathered(joining, joining.files, target.parent, (stop, cancel)) as gathered:
 
@@ -78,7 +85,7 @@ def run_joined(joining: Joining, *, observer: Observer, stop: Signal, cancel: Si
 
         resolved = job.resolve(gathered, target, replace(joining.settings, rate=None))
         report = job.run(resolved, observer=watch, stop=stop, cancel=cancel)
-        return replace(report, warnings=tuple(map(named, report.warnings)))
+        return replace(report, warnings=(*joining.warnings, *map(named, report.warnings)))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from vidsr.images.library import first_line, heif, vips
 from vidsr.images.picture import Extras, Picture
 from vidsr.images.transparency import filled
 
-__all__ = ["READABLE", "read"]
+__all__ = ["READABLE", "is_turned", "read"]
 
 READABLE = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif", ".gif", ".heic", ".heif")
 """By file name suffix; what a file really holds is found out from its content."""
@@ -42,6 +42,16 @@ def read(path: Path) -> Picture:
         raise InputError(f"{path}: {error}") from error.__cause__
     depth = image.get("bits-per-sample") if image.get_typeof("bits-per-sample") else 16
     return _picture(path, samples.reshape(image.height, image.width, -1), depth, extras, losses)
+
+
+def is_turned(path: Path) -> bool:
+    """Whether EXIF says that the picture is to be turned or mirrored. Raises UsageError without libvips."""
+    library = vips()
+    try:
+        image = _loaded(path, "none")
+    except (library.Error, OSError):  # whoever decodes it says so
+        return False
+    return bool(image.get_typeof("orientation")) and image.get("orientation") > 1
 
 
 def _is_heic(path: Path) -> bool:

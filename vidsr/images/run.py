@@ -230,6 +230,7 @@ class _Run:
                 quality=self._batch.settings.quality,
                 depth=picture.depth,
                 extras=picture.extras,
+                overwrite=self._batch.settings.overwrite,
             )
 
     def _finish(self, pending: Future[int] | None) -> None:

@@ -129,8 +129,17 @@ class _Split:
                 width=width,
                 alpha=len(planes) == 4,
             )
-            quality, depth = self._batch.settings.quality, self._video.layout.bits
-            return write(path, planes, layout, self._format, quality=quality, depth=depth, extras=Extras())
+            settings = self._batch.settings
+            return write(
+                path,
+                planes,
+                layout,
+                self._format,
+                quality=settings.quality,
+                depth=self._video.layout.bits,
+                extras=Extras(),
+                overwrite=settings.overwrite,
+            )
 
     def _finish(self, pending: Future[int] | None) -> None:
         """Waits until a frame is written."""

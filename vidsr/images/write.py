@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vidsr.durable import sync_folder
+from vidsr.durable import give_name
 from vidsr.errors import OutputError
 from vidsr.frame import FrameLayout, Plane
 from vidsr.images.library import first_line, vips
@@ -87,11 +87,11 @@ def _opaque(picture: Picture) -> bool:
 
 def write(
     path: Path, planes: Sequence[Plane], layout: FrameLayout, format: Format, *,
-    quality: int | None, depth: int, extras: Extras,
+    quality: int | None, depth: int, extras: Extras, overwrite: bool,
 ) -> int:  # fmt: skip
     """Writes rgb or gray planes under that name, whole or not at all; how many bytes. depth: as `Picture.depth`.
 
-    Raises OutputError.
+    Raises OutputError, also for a name that is taken and not to be overwritten.
     """
     library = vips()
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -103,14 +103,17 @@ def write(
         with part.open("rb+") as content:
             os.fsync(content.fileno())
         written = part.stat().st_size
-        part.replace(path)
+        give_name(part, path, overwrite=overwrite)
     except library.Error as error:
         raise OutputError(f"{path} cannot be written: {first_line(error)}") from error
+    except FileExistsError:
+        raise OutputError(
+            f"{path} was made by someone else meanwhile: move it away, or add -y (overwrite=True)"
+        ) from None
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         _forget(part)
-    sync_folder(path.parent)
     return written
 
 

@@ -45,6 +45,9 @@ def gather(files: Sequence[Path], target: Path, rate: Fraction, endings: Sequenc
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not content:
+        raise InputError(f"{path}: is empty; take it out, or put the picture there again")
+    return content

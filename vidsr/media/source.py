@@ -137,7 +137,7 @@ def _video(path: Path, index: int, start: Fraction, duration: Fraction | None) -
         )
         rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
         rate = next((r for r in rates if r and 1 <= r <= 480), None)
-        side_data = _side_data(frame)
+        side_data = {} if codec in _PICTURES else _side_data(frame)
         matrix = side_data.get("DISPLAYMATRIX")
         ratio = stream.sample_aspect_ratio
         return VideoInfo(
@@ -161,6 +161,10 @@ def _video(path: Path, index: int, start: Fraction, duration: Fraction | None) -
         )
     finally:
         decoder.close()
+
+
+_PICTURES = ("png", "apng")
+"""With a profile PyAV 18.1 crashes when garbage is collected after their side data was looked at."""
 
 
 def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:

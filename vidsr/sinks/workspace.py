@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from vidsr.durable import sync, sync_folder, write_whole
+from vidsr.durable import give_name, sync, sync_folder, write_whole
 from vidsr.errors import OutputError
 from vidsr.media.segment import SegmentInfo
 
@@ -90,18 +89,7 @@ class Workspace:
         """Gives the joined file its final name. Raises FileExistsError where another file took it meanwhile."""
         status = self.joined.stat()
         self._append({"joined": {"inode": status.st_ino, "bytes": status.st_size}})
-        if overwrite:
-            os.replace(self.joined, self.path)
-        else:
-            try:
-                os.link(self.joined, self.path)
-            except FileExistsError:
-                raise
-            except OSError:  # a file system without hard links
-                if self.path.exists():
-                    raise FileExistsError(self.path) from None
-                os.replace(self.joined, self.path)
-        sync_folder(self.path.parent)
+        give_name(self.joined, self.path, overwrite=overwrite)
         self.named = True
 
     def remove(self) -> None:
