@@ -121,8 +121,8 @@ def compare(
         made if len(made) > 1 else [plain, *made], count=count, height=_CROP[0], width=_CROP[1]
     )
     write_png(output, sheet([plain, *made], boxes, zoom=zoom, truth=truth))
-    crops = "1 crop" if len(boxes) == 1 else f"{len(boxes)} crops"
-    click.echo(f"{output}: {crops}, {', '.join(column.name for column in [plain, *made])}")
+    counted = "1 crop" if len(boxes) == 1 else f"{len(boxes)} crops"
+    click.echo(f"{output}: {counted}, {', '.join(column.name for column in [plain, *made])}")
 
 
 def _check_target(output: Path, overwrite: bool) -> None:

@@ -74,7 +74,7 @@ def resolve(source: Path, target: Path, settings: Settings) -> Batch | None:
     if settings.resume and not settings.overwrite:
         wanted = [task for task in tasks if not os.path.exists(task.target)]
     elif not settings.overwrite:
-        _check_absent(task.target for task in tasks)
+        _check_absent((task.target for task in tasks), resumable=True)
     if settings.quality is not None and all(task.format.quality is None for task in tasks):
         raise UsageError(f"--quality: nothing is lost in {tasks[0].format.name}, so there is none to choose")
     return Batch(
@@ -133,7 +133,7 @@ def _check_frames(source: Path, target: Path, settings: Settings) -> None:
     if settings.resume:
         raise UsageError("--resume: a video that is taken apart begins anew; add -y to replace its frames")
     if not settings.overwrite:
-        _check_absent(path for _, path in members(target))
+        _check_absent((path for _, path in members(target)), resumable=False)
 
 
 def _sources(source: Path) -> tuple[Sequence[tuple[int | None, Path]], list[str]]:
@@ -237,13 +237,13 @@ def _file_id(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _check_absent(paths: Iterable[Path]) -> None:
+def _check_absent(paths: Iterable[Path], *, resumable: bool) -> None:
     there = [path for path in paths if os.path.exists(path)]
     if there:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        more = f" and {len(there) - 1} more exist" if len(there) > 1 else " exists"
+        leave = ", --resume to leave what is done" if resumable else ""
         raise OutputError(
-            f"{there[0]}{more} exists already: add -y (overwrite=True) to replace, --resume to leave what is done, or "
-            "choose another name"
+            f"{there[0]}{more} already: add -y (overwrite=True) to replace{leave}, or choose another name"
         )
 
 
