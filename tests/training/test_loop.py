@@ -332,8 +332,8 @@ from pathlib import Path
 
 class Told:
     def preparing(self, done):
-        if done:
-            print(multiprocessing.active_children()[0].pid, flush=True)
+        if done and (children := multiprocessing.active_children()):
+            print(children[0].pid, flush=True)
 
 if __name__ == "__main__":  # workers load this file as well, and need none of it
     from vidsr.cli.shape import interruptible

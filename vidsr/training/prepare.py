@@ -130,7 +130,8 @@ def _made(reels: Iterable[_Reel], on_rows: Callable[[int], None], stopped: Calla
     try:
         # The lifeline goes first, however this ends: without it workers do not finish what nobody waits for.
         with _one_thread_each(), pool, end, lifeline:
-            left = {pool.submit(_make, reel) for reel in reels}
+            with _sheltered():
+                left = {pool.submit(_make, reel) for reel in reels}
             while left and not stopped():
                 done, left = wait(left, _LOOK_SECONDS, FIRST_COMPLETED)
                 rows += sum(future.result() for future in done)
@@ -143,6 +144,19 @@ def _made(reels: Iterable[_Reel], on_rows: Callable[[int], None], stopped: Calla
             ) from None
         return False
     return not left
+
+
+@contextmanager
+def _sheltered() -> Iterator[None]:
+    """Processes started here get no Ctrl-C, not even before they can ignore it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(end: Connection) -> None:
