@@ -180,6 +180,7 @@ def test_a_broken_target_is_one_of_many(run: Run, monkeypatch: pytest.MonkeyPatc
 
 MISTAKES: dict[str, tuple[tuple[str, str], dict[str, Any], str]] = {
     "missing": (("no.jpg", "x.png"), {}, "no such file"),
+    "one picture, numbered": (("a.jpg", "x/%d.png"), {}, "have no numbers; %s in its place"),
     "unknown kind": (("a.jpg", "x.gif"), {}, "must end in one of .png"),
     "no kind": (("a.jpg", "x"), {}, "must end in one of .png"),
     "HEIC": (("a.jpg", "x.heic"), {}, "must end in one of .png"),

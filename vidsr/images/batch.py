@@ -108,10 +108,10 @@ def is_sequence(path: Path) -> bool:
 
 
 def _is_video(source: Path, target: Path) -> bool:
-    """Whether the frames of `source` are wanted: a file that is no picture, or one of which many are to be made."""
+    """Whether the frames of `source` are wanted: of a video, or of an animation of which many pictures are made."""
     if os.path.isdir(source) or is_sequence(source):
         return False
-    return not _is_picture(source) or bool(_NUMBER.search(target.name))
+    return not _is_picture(source) or (source.suffix.lower() == ".gif" and bool(_NUMBER.search(target.name)))
 
 
 def _check_settings(settings: Settings, names: Sequence[str]) -> None:
