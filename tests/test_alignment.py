@@ -10,6 +10,7 @@ import itertools
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -109,11 +110,11 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-def measured(clip: Path, chroma: tuple[int, int], **choices: object) -> Array:
+def measured(clip: Path, chroma: tuple[int, int], **choices: Any) -> Array:
     """float64 [3, 2]: how far each plane moved (down, right), the mean of all turns: what is the pattern's and not the
     model's turns with it."""
     found = []
-    for frame, turned in zip(vidsr.frames(clip, **choices), TURNS, strict=True):  # type: ignore[arg-type]
+    for frame, turned in zip(vidsr.frames(clip, **choices), TURNS, strict=True):
         scale = frame.planes[0].shape[0] / HEIGHT, frame.planes[0].shape[1] / WIDTH
         for index, plane in enumerate(frame.planes):
             lie = samples(plane.shape, chroma if index else (1, 1), "left", scale)

@@ -219,9 +219,9 @@ def test_each_model_has_its_own_guard(folder: Path, plain: Model) -> None:
     assert [part.guarded for part in kept.parts] == [True, False]
     assert not kept.guarded
     assert kept.radius == (wild.radius or 0) + GUARD_REACH + 1
-    far = lambda model: float(np.abs(in_onnxruntime(model.proto, image) - loosely).mean())  # noqa: E731
     loosely = image.repeat(4, axis=2).repeat(4, axis=3)
-    assert far(kept) < far(loose) / 1.3
+    far, farther = (float(np.abs(in_onnxruntime(model.proto, image) - loosely).mean()) for model in (kept, loose))
+    assert far < farther / 1.3
     last = models.chain([plain, wild]).guards(lambda part: True)
     assert np.abs(in_onnxruntime(last.proto, image) - loosely).max() < 3
     assert np.abs(in_onnxruntime(models.chain([plain, wild]).proto, image)).max() > 6

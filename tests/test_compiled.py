@@ -69,7 +69,12 @@ def test_range_of_one_size_is_that_size(build: Callable[..., compiled.Built], mo
 def test_what_a_run_of_another_factor_would_take(nearest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models and their guards are those of the run to come."""
     plans: list[EnginePlan] = []
-    planned(monkeypatch, lambda plan: plans.append(plan) or plan)  # type: ignore[func-returns-value]
+
+    def kept(plan: EnginePlan) -> EnginePlan:
+        plans.append(plan)
+        return plan
+
+    planned(monkeypatch, kept)
     options = ["--size", "32x32", "--backend", "openvino", "--scale", "4", "--guard", "on"]
     assert run("build", "--model", nearest, *options) == 0
     assert (plans[0].model.name, plans[0].target.width, plans[0].guard) == ("nearest+nearest", 128, "on+on")

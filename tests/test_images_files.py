@@ -339,7 +339,7 @@ def test_a_collapsed_picture_is_not_more_than_whole(run: Run, monkeypatch: pytes
         return True
 
     monkeypatch.setattr(Enlarger, "_mend", collapsing)
-    monkeypatch.setattr(run_module, "_TICK_SECONDS", 0)
+    monkeypatch.setattr(import_module("vidsr.job.run"), "_TICK_SECONDS", 0)
     told: list[Any] = []
     tiled(run, observer=told.append)
     shares = [event.done for event in told if isinstance(event, Phase)]

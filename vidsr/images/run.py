@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
@@ -10,7 +9,7 @@ from typing import Literal
 
 from vidsr.backends.base import Watch
 from vidsr.errors import Cancelled, InputError, MemoryBudgetError, OutputError, UsageError, VidsrError
-from vidsr.events import Observer, Phase, Progress, Report, Stage, Start, Warned
+from vidsr.events import Observer, Progress, Report, Stage, Start, Warned
 from vidsr.frame import FrameLayout, Plane
 from vidsr.images.batch import Batch, Task
 from vidsr.images.engines import Engines, Enlarger, ModelChooser, OnTile
@@ -19,11 +18,11 @@ from vidsr.images.read import read
 from vidsr.images.size import factor_of, resized, target_size
 from vidsr.images.split import run_split
 from vidsr.images.write import check_size, losses_of, write
+from vidsr.job.run import ticking
 from vidsr.pipeline.meter import Meter
 
 __all__ = ["run"]
 
-_TICK_SECONDS = 0.25
 _OWN_FAULTS = (InputError, OutputError, MemoryBudgetError)
 """What is wrong with one picture and not with all."""
 
@@ -206,14 +205,11 @@ class _Run:
 
     def _telling(self, name: Literal["preparing", "enlarging"]) -> Callable[[float], None]:
         """What passes on a share that is done, a few times a second. Raises Cancelled when that is wanted."""
-        told = float("-inf")
+        tick = ticking(self._observer, name)
 
         def tell(done: float) -> None:
-            nonlocal told
             self._check()
-            if time.monotonic() - told >= _TICK_SECONDS:
-                told = time.monotonic()
-                self._observer(Phase(name=name, done=done))
+            tick(done)
 
         return tell
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vidsr.durable import give_name
+from vidsr.durable import give_name, sync
 from vidsr.errors import OutputError
 from vidsr.frame import FrameLayout, Plane
 from vidsr.images.library import first_line, vips
@@ -101,7 +101,7 @@ def write(
         keep = "all" if "exif-data" in extras.fields else "xmp:iptc:icc:other"  # libvips would make EXIF up
         getattr(image, format.saver)(str(part), keep=keep, **_options(format, layout, quality, depth))
         with part.open("rb+") as content:
-            os.fsync(content.fileno())
+            sync(content)
         written = part.stat().st_size
         give_name(part, path, overwrite=overwrite)
     except library.Error as error:

@@ -256,7 +256,9 @@ class _Run:
         return self._done(nothing, target, self._resumed, target.stat().st_size, verification)
 
 
-def ticking(observer: Observer, name: Literal["preparing", "joining", "verifying"]) -> Callable[[float], None]:
+def ticking(
+    observer: Observer, name: Literal["preparing", "enlarging", "joining", "verifying"]
+) -> Callable[[float], None]:
     """Passes progress on a few times a second."""
     last = float("-inf")
 
