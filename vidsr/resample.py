@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KERNELS", "Kernel", "Matrix", "bicubic", "resize_matrix", "shrink"]
+__all__ = ["KERNELS", "Kernel", "Matrix", "bicubic", "resize_matrix", "resized", "shrink"]
 
 Matrix = NDArray[np.float64]
 """[target, length]: a line of pixels from another."""
@@ -61,7 +61,13 @@ def resize_matrix(length: int, target: int, kernel: str) -> Matrix:
 
 def bicubic(image: NDArray[Any], scale: int) -> NDArray[Any]:
     """Cubic interpolation as the field compares with: uint8 [H, W, 3] -> uint8 [scale*H, scale*W, 3]."""
-    rows, columns = (resize_matrix(length, scale * length, "bicubic") for length in image.shape[:2])
+    return resized(image, scale * image.shape[0], scale * image.shape[1])
+
+
+def resized(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """The same to any size: uint8 [H, W, 3] -> uint8 [height, width, 3]."""
+    rows = resize_matrix(image.shape[0], height, "bicubic")
+    columns = resize_matrix(image.shape[1], width, "bicubic")
     return _rounded(_columns(columns, _rows(rows, image)))
 
 

@@ -93,16 +93,37 @@ class Stream:
                 reader.notes.add(what)
         return [line for notes in (reader.notes, self._guard_notes, self.plan.notes) for line in notes.lines()]
 
-    def _open_reader(self) -> VideoReader:
-        reader = VideoReader(
+    def reader(self, start: Fraction | None, end: Fraction | None = None, *, skip: int = 0) -> VideoReader:
+        """Of the frames from `start` to `end`, see `VideoReader`. Raises InputError."""
+        return VideoReader(
             self.source,
-            start=self.settings.start,
-            end=self.settings.end,
+            start=start,
+            end=end,
             deinterlace=self.deinterlace,
-            skip=self.skip,
+            skip=skip,
             strict=self.settings.strict,
             hardware=self.hardware,
         )
+
+    def part(self, height: int, width: int) -> Stream:
+        """The same for a part of each frame, of that size in the source; its reader still gives whole frames.
+
+        Raises BackendError, MemoryBudgetError.
+        """
+        whole = self.source.video.layout
+        tall, wide = Fraction(self.layout.height, whole.height), Fraction(self.layout.width, whole.width)
+        scale, (down, right) = self.plan.model.scale, self.layout.chroma
+        source, target = (
+            replace(layout, height=height * factor, width=width * factor)
+            for layout, factor in ((self.plan.source, 1), (self.plan.target, scale))
+        )
+        layout = replace(
+            self.layout, height=round(height * tall / down) * down, width=round(width * wide / right) * right
+        )
+        return replace(self, plan=plan_engine(self.settings, self.plan.model, source, target), layout=layout)
+
+    def _open_reader(self) -> VideoReader:
+        reader = self.reader(self.settings.start, self.settings.end, skip=self.skip)
         self._readers.append(reader)
         return reader
 

@@ -37,6 +37,7 @@ class VideoReader:
 
     Passive; belongs to one thread. An `info` whose layout has no alpha where the file has gets none.
     time_base: of the frames. notes: what had to be mended, and when. end_seconds: where the last frame ends.
+    passed: how many frames were only decoded because whoever reads is in a hurry.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class VideoReader:
         self.time_base = info.video.time_base_for(deinterlace)
         self.notes = Notes()
         self.end_seconds = Fraction(0)
+        self.passed = 0
+        self._until: Fraction | None = None
         self._start = info.start_seconds + start if start else None
         self._end = info.start_seconds + end if end is not None else None
         self._deinterlace, self._skip, self._strict, self._hardware = deinterlace, skip, strict, hardware
@@ -66,8 +69,12 @@ class VideoReader:
         self._decoder = self._open()
         self._frames = self._wanted()
 
-    def read(self, planes: Sequence[Plane]) -> Frame | None:
-        """Copies the next frame into `planes` (`video.layout`); None at the end. Raises InputError."""
+    def read(self, planes: Sequence[Plane], until: Fraction | None = None) -> Frame | None:
+        """Copies the next frame into `planes` (`video.layout`); None at the end. Raises InputError.
+
+        until: frames that are over by then, in seconds from the beginning of the file, are only decoded.
+        """
+        self._until = None if until is None else until + self.info.start_seconds
         timed = next(self._frames, None)
         if timed is None:
             return None
@@ -95,8 +102,15 @@ class VideoReader:
             self.end_seconds = (timed.pts + timed.duration) * self.time_base - self.info.start_seconds
             if left:
                 left -= 1
+            elif self._over(timed):
+                self.passed += 1
             else:
                 yield timed
+
+    def _over(self, timed: Timed) -> bool:
+        if self._until is None:
+            return False
+        return (timed.pts + (timed.duration or self._usual_duration())) * self.time_base <= self._until
 
     def _in_span(self, frames: Iterator[Timed]) -> Iterator[Timed]:
         for timed in frames:
