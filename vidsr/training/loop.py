@@ -35,7 +35,7 @@ __all__ = ["Row", "network_from", "train"]
 
 _REPORT_STEPS = 50
 _SAVE_STEPS = 500
-_DETAIL = 0.05
+_DETAIL, _INNER = 0.05, 4.0
 _BIAS_SHARE = 0.2
 """Adam's rate is in the values' own size, which is about 1 for what biases are added to; Muon's is a share of it."""
 _CALIBRATION_BATCHES = 4
@@ -80,16 +80,20 @@ def _random_keys(network: Span, start: State | None) -> set[str]:
 
 def settle(network: Span, small: Tensor, keys: Collection[str]) -> None:
     """Scales each convolution with a weight among `keys`, all random, so that its output varies by 1 on these pictures,
-    float [N, 3, h, w].
+    float [N, 3, h, w], and by 4 within blocks.
 
     Layer-sequential unit-variance initialisation (Mishkin and Matas, 2015). Without it SPAN's gates, which multiply by
-    about a quarter of a convolution's output, shut at once: of six blocks four get no gradient, and never learn. The
-    last convolution's output varies by as little as what it adds to the repeated input.
+    about a quarter of a convolution's output, shut at once: of six blocks four get no gradient, and never learn. With 1
+    within blocks, too, SiLU stays near its straight part and training shuts the later blocks: measured over 7,500 steps
+    of span-clean, 4 gains 0.26 dB. The last convolution's output varies by as little as what it adds to the repeated
+    input.
     """
     last = network.upsampler[0]
+    inner = {module for name, module in network.named_modules() if name.startswith("block_")}
 
     def scaled(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        factor = (_DETAIL if conv is last else 1.0) / output.std()
+        spread = _DETAIL if conv is last else _INNER if conv in inner else 1.0
+        factor = spread / output.std()
         for weight in conv.parameters():
             weight.mul_(factor)
         return output * factor
