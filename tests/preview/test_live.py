@@ -101,7 +101,14 @@ def test_a_machine_that_keeps_up_leaves_out_nothing_but_what_is_late() -> None:
     pace.learn(0.03)
     pace.begin(0.0)
     assert pace.keeps_up
-    assert pace.due(clock=1.0, waiting=2) == pytest.approx(1.09)
+    at_first = pace.due(clock=1.0, waiting=2)
+    assert 1.09 <= at_first < 1.15
+    pace.heard(shown=10, late=8)
+    more = pace.due(clock=1.0, waiting=2)
+    assert more > at_first
+    for shown in range(20, 1000, 10):
+        pace.heard(shown=shown, late=8)
+    assert pace.due(clock=1.0, waiting=2) == pytest.approx(at_first)
 
 
 def test_quality_follows_the_link() -> None:
@@ -256,7 +263,7 @@ def test_plays_ahead_of_the_clock_and_waits_there(stage: Stage) -> None:
     stage.player.attach(viewer)
     viewer.picture(lambda header: header["seconds"] >= 0.52)
     assert max(header["seconds"] for header, _ in viewer.pictures) <= 0.6 + 1e-6
-    stage.player.clock(1.0)
+    stage.player.clock(1.0, 14, 0)
     viewer.picture(lambda header: header["seconds"] >= 1.5)
     seconds = [header["seconds"] for header, _ in viewer.pictures]
     assert seconds == sorted(seconds)
@@ -289,7 +296,7 @@ def test_the_last_frame_ends_it_and_playing_again_begins_anew(stage: Stage) -> N
     stage.player.attach(viewer)
     stage.player.seek(9.8)
     viewer.picture(lambda header: header["seconds"] > 9.95)
-    stage.player.clock(9.9)
+    stage.player.clock(9.9, 5, 0)
     ended = viewer.message(lambda message: message["tell"] == "state" and message["ended"])
     assert not ended["playing"]
     stage.player.play()
@@ -347,7 +354,7 @@ def test_a_snapshot_pauses_and_is_what_is_there(stage: Stage) -> None:
     viewer = Viewer()
     stage.player.attach(viewer)
     viewer.picture(lambda header: header["seconds"] >= 0.4)
-    stage.player.clock(0.41)
+    stage.player.clock(0.41, 10, 0)
     shot = stage.player.exact(PATIENCE)
     assert shot is not None
     assert shot.pixels is not None

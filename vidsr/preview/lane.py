@@ -95,7 +95,9 @@ class Lane:
         self.pace = Pace(float(1 / (2 * rate if stream.deinterlace == "field" else rate)))
         self._original = lru_cache(_COLORS)(lambda color: Shown(layout, color))
         self._exact = lru_cache(_COLORS)(lambda color: Shown(layout, color))
-        self._enlarged = Shown(stream.layout, stream.color)
+        # Where the tags leave the matrix open it goes by the source's size, as the engine's does.
+        color = stream.color.resolved(height=layout.height, width=layout.width, rgb=stream.layout.family == "rgb")
+        self._enlarged = Shown(stream.layout, color)
         self._spec = stream.spec()
         self.reader = LiveReader(
             name, desk, Footage(stream.source, stream.reader), layout, self.pace,

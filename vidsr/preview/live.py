@@ -22,6 +22,9 @@ LEAD_SECONDS = 0.6
 _LAG_SECONDS = 2.0
 """Where decoding is further behind than that, it begins again at the clock."""
 _SMOOTHING = 0.2
+_LEAST_MARGIN, _MOST_MARGIN = 0.03, LEAD_SECONDS - 0.1
+"""Seconds that frames come before their time, so that they are there in time."""
+_LATE_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,7 @@ class Pace:
     def __init__(self, frame_seconds: float) -> None:
         self.frame_seconds = frame_seconds
         self.cost = 0.0
-        self._due = 0.0
+        self._due, self._margin, self._heard = 0.0, _LEAST_MARGIN, (0, 0)
 
     @property
     def keeps_up(self) -> bool:
@@ -68,7 +71,7 @@ class Pace:
 
     def due(self, clock: float, waiting: int) -> float:
         """When the next frame worth making is on screen. waiting: frames under way."""
-        in_time = clock + (waiting + 1) * self.cost
+        in_time = clock + (waiting + 1) * self.cost + self._margin
         if self.keeps_up:
             return in_time
         self._due = max(self._due, in_time)
@@ -80,6 +83,16 @@ class Pace:
 
     def learn(self, cost: float) -> None:
         self.cost += (cost - self.cost) * (_SMOOTHING if self.cost else 1.0)
+
+    def heard(self, shown: int, late: int) -> None:
+        """Counts of the viewer's pictures so far: of the link, and of what comes between, nothing else tells."""
+        (shown_before, late_before), self._heard = self._heard, (shown, late)
+        if not 0 <= late_before <= late or shown <= shown_before:  # another viewer, or nothing new
+            return
+        if (late - late_before) > _LATE_SHARE * (shown - shown_before):
+            self._margin = min(_MOST_MARGIN, self._margin * 1.5)
+        else:
+            self._margin = max(_LEAST_MARGIN, self._margin * 0.97)
 
     def _step(self) -> float:
         # A little less often than is just possible, or frames would pile up.

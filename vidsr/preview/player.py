@@ -116,9 +116,10 @@ class Player:
         """The middle of what the viewer looks at, 0..1."""
         self._desk.look = (x, y)
 
-    def clock(self, seconds: float) -> None:
-        """Where the viewer's clock stands, while it runs."""
+    def clock(self, seconds: float, shown: int, late: int) -> None:
+        """Where the viewer's clock stands, while it runs, and how many pictures it has shown, and shown late."""
         self._desk.told(seconds)
+        self._later(lambda: self._heard(shown, late))
 
     def exact(self, patience_seconds: float) -> Shot | None:
         """Pauses where the viewer is, and waits for the picture there without loss."""
@@ -202,6 +203,10 @@ class Player:
         if how == "drop":
             self._play_by(self._lanes.still)
         self._tell_state()
+
+    def _heard(self, shown: int, late: int) -> None:
+        if self._lanes.live is not None:
+            self._lanes.live.pace.heard(shown, late)
 
     def _hold(self) -> None:
         """Notes where the viewer is."""

@@ -25,7 +25,7 @@ from vidsr.preview.session import Outbox, Which
 from vidsr.preview.work import Work, default_target
 from vidsr.resample import resized
 
-__all__ = ["PreviewSession", "about", "picture_name", "upright_pair"]
+__all__ = ["PreviewSession", "about", "picture_name", "upright"]
 
 _SNAPSHOT_SECONDS = 20.0
 _SCALES = ("1.5", "2", "3", "4")
@@ -44,6 +44,7 @@ class PreviewSession:
         self.ended = Event()
         self._source = probe(path)
         check_span(settings, self._source)
+        self._given = settings.model
         if models.choose(settings.model, settings.scale).scale == 1:
             raise UsageError(f"--model {settings.model}: it does not enlarge, so there is nothing to compare")
         self._work, self._predictor = Work(), Predictor()
@@ -54,7 +55,7 @@ class PreviewSession:
         scale = self._player.settings.scale or models.load(self._player.settings.model).scale
         outbox.tell(
             about(self._source)
-            | {"mode": "preview", "models": _models(), "target": str(default_target(self._source.path, scale))}
+            | {"mode": "preview", "models": _models(self._given), "target": str(default_target(self._source.path, scale))}
         )
         self._work.look(outbox.tell)
         self._predictor.look(outbox.tell)
@@ -83,7 +84,7 @@ class PreviewSession:
             case wire.Look():
                 player.look(command.x, command.y)
             case wire.Clock():
-                player.clock(command.seconds)
+                player.clock(command.seconds, command.shown, command.late)
             case wire.Predict():
                 player.pause()  # what plays would take the machine from what is measured
                 self._predictor.start(self._source.path, player.settings)
@@ -98,8 +99,7 @@ class PreviewSession:
         shot = self._player.exact(_SNAPSHOT_SECONDS)
         if shot is None or shot.pixels is None:
             raise InputError("nothing is shown that could be kept")
-        original, enlarged = upright_pair(shot.pixels, orientation_of(self._source.video.display_matrix), which)
-        image = {"original": original, "enlarged": enlarged, "pair": np.hstack([original, enlarged])}[which]
+        image = upright(shot.pixels, orientation_of(self._source.video.display_matrix), which)
         return picture_name(self._source.path, float(shot.ticket.held.seconds), which), png_bytes(image)
 
     def close(self) -> None:
@@ -132,16 +132,13 @@ def about(source: SourceInfo) -> dict[str, Any]:
     }
 
 
-def upright_pair(
-    pixels: tuple[NDArray[Any], NDArray[Any]], turned: Orientation, which: Which
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """(original, enlarged), uint8 [H, W, 3], as they are to be seen; as a pair both of the enlarged one's size."""
+def upright(pixels: tuple[NDArray[Any], NDArray[Any]], turned: Orientation, which: Which) -> NDArray[Any]:
+    """Of (original, enlarged), uint8 [H, W, 3], what is wanted as it is to be seen; as a pair, side by side, both are
+    of the enlarged one's size."""
     original, enlarged = pixels
-    if which == "pair":
-        original = resized(original, *enlarged.shape[:2])
-    images = (np.fliplr(image) if turned.mirrored else image for image in (original, enlarged))
-    first, second = (np.rot90(image, -turned.turn // 90) for image in images)
-    return first, second
+    chosen = {"original": [original], "enlarged": [enlarged]}.get(which)
+    images = chosen or [resized(original, *enlarged.shape[:2]), enlarged]
+    return np.hstack([np.rot90(np.fliplr(image) if turned.mirrored else image, -turned.turn // 90) for image in images])
 
 
 def picture_name(source: Path, seconds: float, which: Which) -> str:
@@ -152,12 +149,14 @@ def picture_name(source: Path, seconds: float, which: Which) -> str:
     return f"{stem}-{hours}h{minutes:02d}m{rest / 1000:06.3f}s-{which}.png"
 
 
-def _models() -> list[dict[str, Any]]:
-    """Those to choose from; one that is NAME by another factor goes with it."""
-    usable = list(models.usable())
-    names = {model.name for model in usable}
+def _models(given: str) -> list[dict[str, Any]]:
+    """Those to choose from, `given` among them; one that is NAME by another factor goes with NAME."""
+    named = {model.name: model for model in models.usable()}
+    listed = {name: model for name, model in named.items() if re.sub(r"-x\d+$", "", name) not in named.keys() - {name}}
+    if given not in listed:
+        listed[given] = models.load(given)
     return [
-        {"name": model.name, "own": f"{model.scale}", "scales": _SCALES, "about": model.metadata.get("for", "")}
-        for model in usable
-        if model.scale > 1 and re.sub(r"-x\d+$", "", model.name) not in names - {model.name}
+        {"name": name, "own": f"{model.scale}", "scales": _SCALES, "about": model.metadata.get("for", "")}
+        for name, model in listed.items()
+        if model.scale > 1
     ]
