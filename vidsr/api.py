@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -109,9 +109,9 @@ def upscale(
     return run(observer=observer or (lambda event: None), stop=stop or Event(), cancel=cancel or Event())
 
 
-def resolve(source: Path, target: Path, settings: Settings) -> Callable[..., Report]:
+def resolve(source: Path, target: Path, settings: Settings) -> partial[Report]:
     """Checks and decides everything that can be before the run, which is what it gives: of pictures or of a video, to
-    be called with `observer`, `stop` and `cancel`. Raises a VidsrError."""
+    be called with `observer`, `stop` and `cancel`; of a `Job`, see `job.run`, also with `tap`. Raises a VidsrError."""
     batch = images.resolve(source, target, settings)
     if batch is not None:
         return partial(images.run, batch)

@@ -10,6 +10,7 @@ VidsrError                  one line: what is wrong, where, what to do
 │   └── DeviceLostError     the device cannot be used any more in this process
 ├── EncoderError            the encoder is missing or refuses its options
 ├── MemoryBudgetError       not even the smallest tile fits the memory budget
+├── ReaderGone              whoever took the stream closed it (exit code 141, as of a program that SIGPIPE ends)
 └── Cancelled               the run was stopped on request (exit code 130)
 """
 
@@ -25,6 +26,7 @@ __all__ = [
     "MemoryBudgetError",
     "ModelError",
     "OutputError",
+    "ReaderGone",
     "UsageError",
     "VidsrError",
     "first_line",
@@ -78,6 +80,12 @@ class EncoderError(VidsrError):
 
 class MemoryBudgetError(VidsrError):
     """Not even the smallest useful tile fits into the memory budget."""
+
+
+class ReaderGone(VidsrError):
+    """Whoever took the stream closed it before its end."""
+
+    exit_code = 141
 
 
 class Cancelled(VidsrError):

@@ -98,6 +98,8 @@ class Frame:
         needs them longer copies them.
     pts, duration: in units of `time_base` seconds; duration 0 where the source states none.
     key: the source has a key frame here.
+    source: the planes it was made of, of the engine's source layout; as long valid as `planes`. Empty where it was made
+        of none.
     """
 
     planes: Sequence[Plane]
@@ -106,6 +108,7 @@ class Frame:
     time_base: Fraction
     color: ColorTags
     key: bool = False
+    source: Sequence[Plane] = ()
 
     @property
     def seconds(self) -> float:

@@ -78,15 +78,18 @@ class JsonLines:
 
 
 class Display:
-    """For people, on standard error, so that nothing mixes with what goes to standard output."""
+    """For people, on standard error, so that nothing mixes with what goes to standard output.
 
-    def __init__(self, out: TextIO | None = None) -> None:
+    bar: whether there may be one on a terminal; players have a line of their own there.
+    """
+
+    def __init__(self, out: TextIO | None = None, *, bar: bool = True) -> None:
         # Standard error can be closed (2>&-); the run goes on, unseen.
         self._out = out or sys.stderr or io.StringIO()
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._shown_at = float("-inf")
-        self._live = self._out.isatty()
+        self._live = bar and self._out.isatty()
         self._preparing = False
         self._unit, self._rate, self._done = "frame", "fps", 0
         self._tenths, self._began = 0, 0.0

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vidsr.cli import pipe
 from vidsr.cli.shape import Bytes, Factor, KeyValue, Option, SectionedCommand, Time, interruptible
+from vidsr.cli.watch import watched
+from vidsr.errors import UsageError
 
 if TYPE_CHECKING:
     from vidsr.events import Event as RunEvent
-    from vidsr.events import Report
+    from vidsr.events import Observer, Report
     from vidsr.progress import Display, JsonLines
 
 __all__ = ["upscale"]
@@ -30,9 +34,11 @@ chapters, fonts, timestamps, colour.
   vidsr in.mp4 out.mp4 --model NAME         another model, see `vidsr models`
   vidsr in.mp4 out.mp4 --resume             go on where an interrupted run ended
   vidsr photo.jpg large.png                 a picture; photos/ out/ a folder of them
+  vidsr in.mkv --player mpv                 watch it meanwhile; also: vidsr in.mkv - | mpv -
 
 \b
 Other commands (each has its own --help):
+  vidsr preview    play a video upscaled in the browser, beside the original
   vidsr verify     compare an output with its input
   vidsr models     list the models
   vidsr import     turn a checkpoint (.pth, .safetensors) into a model
@@ -46,7 +52,8 @@ Other commands (each has its own --help):
 What is done lies in out.mp4.vidsr/ until the output is complete. After Ctrl-C, a crash or a power cut, the same
 command with --resume goes on there and makes the same frames as a run that was never interrupted.
 
-Exit codes: 0 done, 1 failed, 2 used wrongly, 3 done but OUT differs from IN, 130 stopped.
+Exit codes: 0 done, 1 failed, 2 used wrongly, 3 done but OUT differs from IN, 130 stopped, 141 OUT was a pipe, and
+whoever read it has closed it.
 """
 
 
@@ -65,7 +72,7 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path, readable=False))
-@click.argument("target", metavar="OUT", type=click.Path(path_type=Path, readable=False))
+@click.argument("target", metavar="OUT", required=False, type=click.Path(path_type=Path, readable=False))
 @_option(
     "--scale",
     type=Factor(),
@@ -174,6 +181,20 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     metavar="NAME",
     help="Pixel format to write, e.g. yuv420p10le.  [default: as the input]",
 )
+@_option(
+    "--player",
+    section="Stream",
+    metavar="COMMAND",
+    help="Show it in a player instead of writing OUT: mpv, or a command line such as 'mpv --fs'.",
+)
+@_option(
+    "--format",
+    type=click.Choice(["matroska", "nut", "y4m", "raw"]),
+    section="Stream",
+    help="What a player gets, or standard output where OUT is -. matroska: all tracks, the video as lossless H.264 "
+    "unless --encoder or --crf say otherwise; nut: raw video of any pixel format, with sound; y4m, raw: nothing but "
+    "video.  [default: matroska]",
+)
 @_option("-y", "--overwrite", is_flag=True, section="Run", help="Replace OUT if it exists, or an unfinished run.")
 @_option("--resume", is_flag=True, section="Run", help="Go on with an unfinished run; begins where there is none.")
 @_option("--keep-partial", is_flag=True, section="Run", help="Make what a Ctrl-C leaves playable: out.partial.mp4.")
@@ -235,24 +256,63 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     metavar="N",
     help="Frames in flight, on each card where there are several: more hide copies, fewer take less memory.",
 )
+@_option("--watch", is_flag=True, section="Output", help="A page in the browser that shows the run; says its address.")
+@_option(
+    "--watch-port",
+    type=click.IntRange(0, 65535),
+    section="Output",
+    metavar="N",
+    help="The port of that page.  [default: any that is free]",
+)
 @_option("--json", "as_json", is_flag=True, section="Output", help="Report in JSON lines on standard output.")
 @_option("--quiet", is_flag=True, section="Output", help="Say nothing but errors.")
 @_option("--debug", is_flag=True, section="Output", help="Show the traceback of an error.")
 @click.version_option(package_name="vidsr", message="%(prog)s %(version)s")
-def upscale(source: Path, target: Path, as_json: bool, quiet: bool, debug: bool, **choices: Any) -> int:
+def upscale(
+    source: Path,
+    target: Path | None,
+    player: str | None,
+    format: str | None,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+    watch: bool,
+    watch_port: int | None,
+    **choices: Any,
+) -> int:
     """Resolves the job, runs it and shows how it goes."""
     from vidsr import api, job
 
+    _check_target(target, player, format)
     choices["encoder_options"] = dict(choices["encoder_options"])
-    run = api.resolve(source, target, job.Settings(**choices))
-    display = _display(as_json, quiet)
+    settings = job.Settings(**choices)
+    streamed = target is None or target == pipe.STDOUT
+    if target is None or streamed:
+        resolved = pipe.resolve(source, settings, format=format, player=player, as_json=as_json)
+    else:
+        resolved = api.resolve(source, target, settings)
+    run: Callable[..., Report] = resolved
+    display = _display(as_json, quiet, streamed)
     try:
-        with interruptible() as (stop, cancel):
-            report = run(observer=_Announcing(display, stop), stop=stop, cancel=cancel)
+        with interruptible() as (stop, cancel), ExitStack() as page:
+            observer: Observer = _Announcing(display, stop, resumable=not streamed)
+            if watch or watch_port is not None:
+                run, observer = page.enter_context(watched(resolved, observer, stop, watch_port or 0))
+            report = run(observer=observer, stop=stop, cancel=cancel)
     finally:
         if display is not None:
             display.close()
     return _exit_code(report)
+
+
+def _check_target(target: Path | None, player: str | None, format: str | None) -> None:
+    """Sees to it that there is one thing that gets the video. Raises UsageError."""
+    if target is None and player is None:
+        raise UsageError("OUT is missing: give a name, - for standard output, or --player mpv to watch it")
+    if target is not None and player is not None:
+        raise UsageError(f"--player shows the video instead of writing {target}: give one of them")
+    if format is not None and target not in (None, pipe.STDOUT):
+        raise UsageError(f"--format is for a player and for standard output: the name {target} says what to write")
 
 
 def _exit_code(report: Report) -> int:
@@ -277,21 +337,22 @@ def _exit_code(report: Report) -> int:
 class _Announcing:
     """Passes events on, and says once that a Ctrl-C was understood; a signal handler must not print."""
 
-    def __init__(self, display: Display | JsonLines | None, stop: Event) -> None:
+    def __init__(self, display: Display | JsonLines | None, stop: Event, *, resumable: bool) -> None:
         self._display, self._stop, self._said = display, stop, False
+        self._kept = "what is done can be resumed; " if resumable else ""
 
     def __call__(self, event: RunEvent) -> None:
         if self._display is None:
             return
         if self._stop.is_set() and not self._said:
             self._said = True
-            self._display.line("stopping: what is done can be resumed; Ctrl-C again ends at once")
+            self._display.line(f"stopping: {self._kept}Ctrl-C again ends at once")
         self._display(event)
 
 
-def _display(as_json: bool, quiet: bool) -> Display | JsonLines | None:
+def _display(as_json: bool, quiet: bool, streamed: bool) -> Display | JsonLines | None:
     from vidsr.progress import Display, JsonLines
 
     if as_json:
         return JsonLines(sys.stdout)
-    return None if quiet else Display()
+    return None if quiet else Display(bar=not streamed)

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from vidsr.color import ColorTags
 from vidsr.frame import FrameLayout, VideoTrack
 from vidsr.media.container import VIDEO_WITHOUT_LANGUAGE, Container, TrackPlan
-from vidsr.media.encoder import EncoderSettings
+from vidsr.media.encoder import PRESETS, EncoderSettings
 from vidsr.media.info import Deinterlace, SourceInfo
 from vidsr.media.pixel import pixel_format
 from vidsr.media.source import open_input
@@ -39,6 +40,7 @@ def foresee(
     yield from _tracks(tracks)
     yield from _about(source, container, container_options)
     yield from _picture(source, wanted, video, deinterlace)
+    yield from _unsaid(video, container, encoder)
     for line in _lost_light(source, video, encoder, container):
         yield Foreseen(text=line, loss=True)
     yield from _times(source, tracks, container)
@@ -100,6 +102,24 @@ def _picture(
             "field": "and is deinterlaced, two frames for each of its frames",
         }[deinterlace]
         yield Foreseen(text=f"the video is interlaced, {order} field first, {done}", loss=False)
+
+
+def _unsaid(video: VideoTrack, container: Container, encoder: EncoderSettings) -> Iterator[Foreseen]:
+    """What nobody tells a player of the picture: raw video says nothing itself."""
+    within = {"colour", "shape"} if encoder.name in PRESETS else set()
+    stated = {
+        "colour": video.color != ColorTags(),
+        "shape": video.sample_aspect_ratio not in (None, 1),
+        "turn": video.display_matrix is not None,
+    }
+    names = {
+        "colour": "how its colour is coded",
+        "shape": f"the shape of its pixels ({video.sample_aspect_ratio})",
+        "turn": "by how much it is to be turned",
+    }
+    lost = [names[name] for name, said in stated.items() if said and name not in container.pictures | within]
+    if lost:
+        yield Foreseen(text=f"{container.format} does not say of the picture {', nor '.join(lost)}", loss=True)
 
 
 def _lost_light(source: SourceInfo, video: VideoTrack, encoder: EncoderSettings, container: Container) -> Iterator[str]:

@@ -37,6 +37,7 @@ __all__ = [
     "expected_frames",
     "output_tags",
     "resolve",
+    "resolve_into",
     "wanted_layout",
     "without_alpha",
 ]
@@ -52,7 +53,11 @@ def resolve(source_path: Path, target_path: Path, settings: Settings) -> Job:
     if os.path.islink(target_path):  # unlike the method, this takes names that no file can have
         target_path = target_path.resolve()
     check_paths(source_path, target_path, settings)
-    source = probe(source_path)
+    return resolve_into(target_path, container, probe(source_path), settings)
+
+
+def resolve_into(target_path: Path, container: Container, source: SourceInfo, settings: Settings) -> Job:
+    """The same for a target that may be written. Raises a VidsrError with one clear line."""
     check_span(settings, source)
     model = choose_model(settings, source)
     deinterlace = choose_deinterlace(settings, source)
@@ -175,7 +180,7 @@ def _choose_encoder(
     name = settings.encoder or (alpha_encoder(container, wanted) if wanted.alpha else None)
     name = name or container.encoders[8 if wanted.bits == 8 else 16]
     name = encoders.ALIASES.get(name, name)
-    offered = encoders.formats(name)
+    offered = list(container.formats) or encoders.formats(name)
     if settings.encoder is None and container.format == "webm" and pixel_format(wanted) not in offered:
         name, offered = "libvpx-vp9", encoders.formats("libvpx-vp9")
     if settings.pix_fmt is not None and offered and pixel_format(wanted) not in offered:

@@ -15,7 +15,8 @@ import vidsr
 from vidsr.backends.base import Watch
 from vidsr.errors import OutputError, VidsrError
 from vidsr.events import Observer, Phase, Report, Start, Warned
-from vidsr.job.engine import tile_note
+from vidsr.frame import Frame
+from vidsr.job.engine import EnginePlan, tile_note
 from vidsr.job.fingerprint import Unchanged
 from vidsr.job.settings import Job
 from vidsr.job.stream import Stream
@@ -27,13 +28,16 @@ from vidsr.sinks.segments import SegmentSink
 from vidsr.sinks.workspace import Workspace
 from vidsr.verify import Expectation, Verification, verify
 
-__all__ = ["run", "ticking"]
+__all__ = ["Tap", "run", "start_of", "stream_of", "ticking"]
+
+Tap = Callable[[Frame], None]
+"""Sees each frame of a run, in the encoder's thread, which waits for it."""
 
 _Mode = Literal["new", "resume", "replace"]
 _TICK_SECONDS = 0.25
 
 
-def run(job: Job, *, observer: Observer, stop: Event, cancel: Event) -> Report:
+def run(job: Job, *, observer: Observer, stop: Event, cancel: Event, tap: Tap | None = None) -> Report:
     """Runs a job to its end; `stop` ends it early, `cancel` at once. What is done by then can be resumed.
 
     Raises a VidsrError, which says how to go on where something was kept.
@@ -45,7 +49,7 @@ def run(job: Job, *, observer: Observer, stop: Event, cancel: Event) -> Report:
     unchanged = Unchanged(job.source.path)
     workspace = Workspace(job.path, _identity(job, unchanged), _plan(job), mode)
     try:
-        return _Run(job, workspace, unchanged, observer, stop, cancel).report()
+        return _Run(job, workspace, unchanged, observer, stop, cancel, tap).report()
     except VidsrError as error:
         if workspace.segments and not workspace.named and workspace.folder.exists():
             kept = f"{workspace.frames} frames are kept in {workspace.folder}"
@@ -62,10 +66,17 @@ class _Run:
     """One run of a job in a workspace that is held."""
 
     def __init__(
-        self, job: Job, workspace: Workspace, unchanged: Unchanged, observer: Observer, stop: Event, cancel: Event
+        self,
+        job: Job,
+        workspace: Workspace,
+        unchanged: Unchanged,
+        observer: Observer,
+        stop: Event,
+        cancel: Event,
+        tap: Tap | None,
     ) -> None:
         self._job, self._workspace, self._unchanged, self._observer = job, workspace, unchanged, observer
-        self._stop, self._cancel = stop, cancel
+        self._stop, self._cancel, self._tap = stop, cancel, tap
         self._resumed = 0
         self._warnings: list[str] = []
         tile, threads = workspace.plan["tile"], workspace.plan["threads"]
@@ -130,20 +141,7 @@ class _Run:
         return done
 
     def _announce(self) -> None:
-        job, layout = self._job, self._job.source.video.layout
-        self._observer(
-            Start(
-                source=str(job.source.path),
-                target=str(job.path),
-                source_size=(layout.width, layout.height),
-                target_size=(job.video.layout.width, job.video.layout.height),
-                model=job.engine.model.name,
-                engine=str(self._plan),
-                encoder=f"{job.encoder.name} {pixel_format(job.video.layout)}",
-                frames=job.frames,
-                resumed=self._workspace.frames,
-            )
-        )
+        self._observer(start_of(self._job, self._plan, resumed=self._workspace.frames))
 
     def _warn(self, text: str) -> None:
         self._warnings.append(text)
@@ -152,16 +150,7 @@ class _Run:
     def _transfer(self, sink: SegmentSink) -> Totals:
         job = self._job
         self._resumed = self._workspace.frames
-        stream = Stream(
-            settings=job.settings,
-            source=job.source,
-            plan=self._plan,
-            layout=job.video.layout,
-            color=job.video.color,
-            deinterlace=job.deinterlace,
-            hardware=job.hardware,
-            skip=self._resumed,
-        )
+        stream = stream_of(job, self._plan, skip=self._resumed)
         totals = transfer(
             stream.spec(),
             sink,
@@ -172,6 +161,7 @@ class _Run:
             on_progress=self._observer,
             written_bytes=lambda: sink.written_bytes,
             earlier=self._resumed,
+            tap=self._tap,
         )
         for line in stream.mended(reached_end=totals.reached_end):
             self._warn(line)
@@ -254,6 +244,36 @@ class _Run:
         verification = self._verify(target)
         nothing = Totals(frames=0, seconds=0.0, busy={}, engine=str(self._plan), reached_end=True)
         return self._done(nothing, target, self._resumed, target.stat().st_size, verification)
+
+
+def start_of(job: Job, plan: EnginePlan, *, resumed: int = 0) -> Start:
+    """What is told first of all."""
+    layout = job.source.video.layout
+    return Start(
+        source=str(job.source.path),
+        target=str(job.path),
+        source_size=(layout.width, layout.height),
+        target_size=(job.video.layout.width, job.video.layout.height),
+        model=job.engine.model.name,
+        engine=str(plan),
+        encoder=f"{job.encoder.name} {pixel_format(job.video.layout)}",
+        frames=job.frames,
+        resumed=resumed,
+    )
+
+
+def stream_of(job: Job, plan: EnginePlan, *, skip: int = 0) -> Stream:
+    """The way of a job's frames, without the first `skip`."""
+    return Stream(
+        settings=job.settings,
+        source=job.source,
+        plan=plan,
+        layout=job.video.layout,
+        color=job.video.color,
+        deinterlace=job.deinterlace,
+        hardware=job.hardware,
+        skip=skip,
+    )
 
 
 def ticking(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,16 @@ from vidsr.media.source import SourceInfo, TrackInfo, open_input
 from vidsr.media.subtitle import TEXT_CODECS, SubtitleTarget, subtitle_targets
 from vidsr.media.transcode import AudioTarget, audio_targets
 
-__all__ = ["CONTAINERS", "VIDEO_WITHOUT_LANGUAGE", "Container", "TrackPlan", "container_of", "plan_tracks", "select"]
+__all__ = [
+    "CONTAINERS",
+    "PIPES",
+    "VIDEO_WITHOUT_LANGUAGE",
+    "Container",
+    "TrackPlan",
+    "container_of",
+    "plan_tracks",
+    "select",
+]
 
 How = Literal["copy", "attach", "convert", "regenerate"]
 
@@ -27,7 +36,9 @@ class Container:
     encoders: by bit depth (8, more). time_base: the only one it keeps, None where it keeps any; zero where it keeps no
     times at all. encoder_options: what every encoder must do for it. lossless, lossy, subtitles: codecs to convert
     those tracks to that it cannot hold as they are, best first; one without `subtitles` holds no text. chapters,
-    timecode: whether it keeps them.
+    timecode: whether it keeps them. hdr: whether it states HDR10 metadata beside the encoded video. pictures: what of
+    the picture's "colour", "shape" and "turn" it states, which matters where the encoded video does not. formats:
+    the only pixel formats it takes, empty where that is for the encoder to say.
     """
 
     format: str
@@ -39,6 +50,9 @@ class Container:
     subtitles: tuple[str, ...] = ()
     chapters: bool = True
     timecode: bool = True
+    hdr: bool = False
+    pictures: frozenset[str] = frozenset({"colour", "shape", "turn"})
+    formats: tuple[str, ...] = ()
 
 
 _MODERN = {8: "libx264", 16: "libx265"}
@@ -49,6 +63,7 @@ _MP4 = Container(
     lossless=("flac", "alac", *_PCM[2:]),
     lossy=("aac",),
     subtitles=("mov_text",),
+    hdr=True,
 )
 _MATROSKA = Container(
     format="matroska",
@@ -57,6 +72,7 @@ _MATROSKA = Container(
     lossless=("flac", *_PCM[2:]),
     lossy=("opus", "aac"),
     subtitles=("subrip", "ass"),
+    hdr=True,
 )
 _TS = Container(
     format="mpegts",
@@ -75,6 +91,7 @@ CONTAINERS = {
         lossless=("alac", *_PCM),
         lossy=("aac",),
         subtitles=("mov_text",),
+        hdr=True,
     ),
     ".mkv": _MATROSKA,
     ".webm": Container(
@@ -83,6 +100,7 @@ CONTAINERS = {
         time_base=Fraction(1, 1000),
         lossy=("opus",),
         subtitles=("webvtt",),
+        hdr=True,
     ),
     # AVI holds neither B-frames nor times, so nothing whose decoder begins with a delay stays in step.
     ".avi": Container(
@@ -100,6 +118,25 @@ CONTAINERS = {
     ".nut": Container(format="nut", encoders=_MODERN, lossless=_PCM, lossy=("opus", "aac")),
 }
 """By file name suffix. A new container is one row here."""
+_RAW = Container(
+    format="rawvideo",
+    encoders={8: "rawvideo", 16: "rawvideo"},
+    time_base=Fraction(0),
+    chapters=False,
+    timecode=False,
+    pictures=frozenset(),
+)
+_Y4M_FORMATS = (
+    *("yuv411p", "yuv420p", "yuv422p", "yuv444p", "yuva444p", "gray"),
+    *(f"{stem}{bits}le" for stem in ("yuv420p", "yuv422p", "yuv444p", "gray") for bits in (9, 10, 12, 14, 16)),
+)
+PIPES = {
+    "matroska": replace(_MATROSKA, hdr=False),
+    "nut": replace(CONTAINERS[".nut"], pictures=frozenset()),
+    "y4m": replace(_RAW, format="yuv4mpegpipe", pictures=frozenset({"shape"}), formats=_Y4M_FORMATS),
+    "raw": _RAW,
+}
+"""What goes through a pipe, by the name of `--format`."""
 VIDEO_WITHOUT_LANGUAGE = {"avi", "mpegts", "nut"}
 """Formats that hold no language of a video track."""
 

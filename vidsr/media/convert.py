@@ -11,10 +11,12 @@ from vidsr.color import RGB, ColorTags
 from vidsr.frame import FrameLayout
 from vidsr.media.pixel import layout_of, native, pixel_format, planar_equivalent
 
-__all__ = ["Converter", "plain_name"]
+__all__ = ["FLAGS", "MATRICES", "Converter", "plain_name"]
 
-_MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
-_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
+"""FFmpeg's names by H.273 code."""
+FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+"""Of the scaler, for the least error that it can have."""
 
 
 def plain_name(name: str) -> str:
@@ -89,7 +91,7 @@ class Converter:
             ),
             graph.add(
                 "scale",
-                f"{layout.width}:{layout.height}:flags={_FLAGS}{self._colour(picture, tags)}{self._places(picture)}",
+                f"{layout.width}:{layout.height}:flags={FLAGS}{self._colour(picture, tags)}{self._places(picture)}",
             ),
             graph.add("format", self._target_of(picture)),
             graph.add("buffersink"),
@@ -109,11 +111,11 @@ class Converter:
             return ""
         tags = self._resolved(tags)
         ranges = ["full" if tags.full_range else "limited"] * 2
-        matrices = [_MATRICES[tags.matrix]] * 2
+        matrices = [MATRICES[tags.matrix]] * 2
         if self._family_changes(picture):
             other = self._resolved(self._promised)
             ranges[1] = "full" if self._layout.family == "rgb" or other.full_range else "limited"
-            matrices[1] = matrices[0] if self._layout.family == "rgb" else _MATRICES[other.matrix]
+            matrices[1] = matrices[0] if self._layout.family == "rgb" else MATRICES[other.matrix]
             ranges[0] = ranges[0] if self._layout.family == "rgb" else "full"
         elif picture.format.name.startswith("gray") and self._layout.family == "yuv":
             # The scaler always takes gray for full range; with that on both sides its codes stay.

@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 
-_HDR_CONTAINERS = ("mp4", "mov", "matroska", "webm")
 _RATES = {"b", "bitrate"}
 _REFUSED = re.compile(r"error parsing|unknown option|unrecognized|invalid value|not found\b", re.IGNORECASE)
 
@@ -132,7 +131,7 @@ def _cores() -> int:
 def carries_hdr(name: str, container: Container) -> bool:
     """Whether HDR10 metadata reaches a file: within the encoded video, or beside it in the container."""
     known = PRESETS.get(name)
-    return bool(known and known.hdr) or container.format in _HDR_CONTAINERS
+    return bool(known and known.hdr) or container.hdr
 
 
 def kept_hdr(name: str, container: Container, hdr: HdrMetadata | None) -> HdrMetadata | None:
@@ -191,7 +190,8 @@ def _options(track: VideoTrack, chosen: EncoderSettings) -> dict[str, str]:
     if track.hdr is not None and known.hdr and known.parameters:
         parts = [part for part in (known.hdr(track.hdr), options.get(known.parameters)) if part]
         options |= {known.parameters: ":".join(parts)} if parts else {}
-    if track.layout.chroma == (2, 2) and track.layout.siting != "left":
+    # Where nothing is said, readers take the left for granted, but not in raw video.
+    if track.layout.chroma == (2, 2) and (track.layout.siting != "left" or chosen.name == "rawvideo"):
         options.setdefault("chroma_sample_location", track.layout.siting)
     return options
 

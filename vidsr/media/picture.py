@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vidsr.errors import InputError, OutputError
 from vidsr.media.source import open_input
 
-__all__ = ["SUFFIXES", "read_rgb", "write_png"]
+__all__ = ["SUFFIXES", "png_bytes", "read_rgb", "write_png"]
 
 SUFFIXES = {".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"}
 """Of the files in a folder that are taken for pictures."""
@@ -32,13 +32,20 @@ def read_rgb(path: Path) -> NDArray[Any]:
         return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
 
 
-def write_png(path: Path, image: NDArray[Any]) -> None:
-    """Writes uint8 [H, W, 3] under that name, whole or not at all. Raises OutputError."""
+def png_bytes(image: NDArray[Any], *, fast: bool = False) -> bytes:
+    """uint8 [H, W, 3] as a PNG file. fast: in half the time, a little larger."""
     encoder: Any = av.CodecContext.create("png", "w")
     encoder.height, encoder.width = image.shape[:2]
     encoder.pix_fmt, encoder.time_base = "rgb24", Fraction(1, 25)
+    if fast:
+        encoder.options = {"compression_level": "1", "pred": "up"}
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    data = b"".join(bytes(packet) for part in (frame, None) for packet in encoder.encode(part))
+    return b"".join(bytes(packet) for part in (frame, None) for packet in encoder.encode(part))
+
+
+def write_png(path: Path, image: NDArray[Any]) -> None:
+    """Writes uint8 [H, W, 3] under that name, whole or not at all. Raises OutputError."""
+    data = png_bytes(image)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         part.write_bytes(data)

@@ -9,7 +9,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,13 @@ from av.bitstream import BitStreamFilterContext
 
 from vidsr.errors import EncoderError, OutputError
 from vidsr.frame import Frame, VideoTrack
+from vidsr.media.coder import FrameCoder
 from vidsr.media.demux import file_url
-from vidsr.media.encoder import EncoderSettings, coded_format, configure, describe
-from vidsr.media.interleave import pack
+from vidsr.media.encoder import EncoderSettings, describe
 from vidsr.media.mastering import add_boxes
 
 __all__ = ["JoinedSegments", "SegmentInfo", "SegmentWriter", "segment_format"]
 
-_LONGEST_DELAY_SECONDS, _MOST_REORDERED = 600, 32
 _BOXED = ("mp4", "mov")
 _FORMATS = (*_BOXED, "nut", "matroska")
 """From the one that keeps times and tags best to the one that keeps times worst; NUT knows no colour tags."""
@@ -78,41 +76,24 @@ class SegmentWriter:
 
     def __init__(self, path: Path, video: VideoTrack, encoder: EncoderSettings) -> None:
         self.path, self.written_bytes = path, 0
-        self._video, self._encoder = video, encoder
+        self._video = video
         self._format = segment_format(encoder, video)
-        self._first_pts: int | None = None
-        self._pts: list[int] = []
-        self._last_duration = 0
         self._coded: list[int] = []
-        self._last_dts: int | None = None
         # Matroska gives its tracks random numbers otherwise.
         options = {"fflags": "+bitexact"}
         self._output: Any = av.open(file_url(path), "w", format=self._format, container_options=options)
-        stream: Any = self._output.add_stream(encoder.name)
-        configure(stream.codec_context, video, encoder)
-        stream.time_base = video.time_base
-        self._stream = stream
+        self._stream: Any = self._output.add_stream(encoder.name)
+        self._coder = FrameCoder(self._stream, video, encoder)
 
     def write(self, frame: Frame) -> None:
         """Takes one frame; its planes are the caller's again. Raises EncoderError, OutputError."""
-        layout, time_base = self._video.layout, self._video.time_base
-        picture = av.VideoFrame(layout.width, layout.height, coded_format(self._encoder.name, layout))
-        pack(picture, frame.planes, layout.bits)
-        picture.pts, picture.time_base = self._place(frame), time_base
-        self._last_duration = round(frame.duration * frame.time_base / time_base)
-        picture.duration = self._last_duration
-        self._encode(picture)
+        self._mux(self._coder.encode(frame))
 
     def close(self) -> SegmentInfo:
         """Finishes the file and syncs it. Raises EncoderError, OutputError; `abandon` then removes what there is."""
-        if not self._pts:
+        if self._coder.first_pts is None:
             raise OutputError(f"{self.path}: a segment needs a frame")
-        self._encode(None)
-        if len(self._coded) != len(self._pts):
-            raise EncoderError(
-                f"{self._encoder.name} made {len(self._coded)} packets of {len(self._pts)} frames; "
-                "choose options with which it neither drops nor adds any"
-            )
+        self._mux(self._coder.finish())
         extradata = self._stream.codec_context.extradata or b""
         try:
             self._output.close()
@@ -121,12 +102,11 @@ class SegmentWriter:
             digest = _synced_digest(self.path)
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(f"{self.path}: cannot be finished ({error.strerror or error})") from error
-        assert self._first_pts is not None
         return SegmentInfo(
             name=self.path.name,
-            frames=len(self._pts),
-            first_pts=self._first_pts,
-            end_pts=self._first_pts + self._pts[-1] + self._final_duration(),
+            frames=self._coder.frames,
+            first_pts=self._coder.first_pts,
+            end_pts=self._coder.first_pts + self._coder.end_pts,
             bytes=self.path.stat().st_size,
             reorder=_reorder_depth(self._coded),
             extradata=hashlib.sha256(extradata).hexdigest(),
@@ -140,52 +120,14 @@ class SegmentWriter:
             self._output.close()
         self.path.unlink(missing_ok=True)
 
-    def _place(self, frame: Frame) -> int:
-        """The frame's time from the segment's beginning, never that of its predecessor."""
-        pts = frame.pts
-        if frame.time_base != self._video.time_base:
-            pts = round(frame.pts * frame.time_base / self._video.time_base)
-        if self._first_pts is None:
-            self._first_pts = pts
-        placed = pts - self._first_pts
-        if self._pts:
-            placed = max(placed, self._pts[-1] + 1)
-        self._pts.append(placed)
-        return placed
-
-    def _final_duration(self) -> int:
-        """How long the last frame lasts: as stated, else like the one before it, else as the rate says."""
-        if self._last_duration > 0:
-            return self._last_duration
-        if len(self._pts) > 1:
-            return self._pts[-1] - self._pts[-2]
-        return max(1, round(1 / ((self._video.rate or Fraction(25)) * self._video.time_base)))
-
-    def _encode(self, picture: av.VideoFrame | None) -> None:
-        """Encodes a picture, or what the encoder still holds; muxes what comes out."""
-        try:
-            packets = self._stream.encode(picture)
-        except (av.error.FFmpegError, OSError) as error:
-            raise EncoderError(f"{self._encoder.name} failed ({error.strerror or error})") from error
+    def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:
-            packet.dts = self._last_dts = self._decode_time(packet)
             self.written_bytes += packet.size
             self._coded.append(packet.pts)
             try:
                 self._output.mux(packet)
             except (av.error.FFmpegError, OSError) as error:
                 raise OutputError(f"{self.path}: writing failed ({error.strerror or error})") from error
-
-    def _decode_time(self, packet: Any) -> int:
-        """The packet's own, or one that will do: x265 leaves it undefined when it gets fewer frames than it reorders.
-
-        It only has to please the segment's container; the join makes new ones.
-        """
-        pts, dts, last = packet.pts, packet.dts, self._last_dts
-        earliest = pts - round(_LONGEST_DELAY_SECONDS / self._video.time_base) if last is None else last + 1
-        if dts is not None and earliest <= dts <= pts:
-            return int(dts)
-        return pts - _MOST_REORDERED if last is None else last + 1
 
 
 class JoinedSegments:

@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import av
-import numpy as np
 
+from vidsr.media.aligned import AlignedSound, Span, packed
 from vidsr.notes import Notes
 
 __all__ = ["AudioConverter", "AudioTarget", "Span", "audio_targets"]
 
-_TOLERANCE_SECONDS = Fraction(1, 100)
-"""Times that are off by less are the container's rounding, or its clock; more is a gap or an overlap."""
-_FILLED_SECONDS = 3600
-"""A longer gap is a time that cannot be meant; what follows keeps it."""
-_MOST_PLANES = 8
 _OTHER_LAYOUTS = ("3.0", "quad")
 """What Opus has where FFmpeg's usual layout is another; used only where the places of channels are unknown."""
 _LOSSLESS = {
     "alac", "ape", "flac", "mlp", "mp4als", "ralf", "shorten", "tak", "truehd", "tta", "wavpack", "wmalossless",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """Which part of the file is written. All in seconds of the container's own time.
-
-    begin: where the file begins. start, end: packets and samples in [start, end) are kept; None is without limit.
-    shift: subtracted from every time that is written.
-    """
-
-    begin: Fraction = Fraction(0)
-    start: Fraction | None = None
-    end: Fraction | None = None
-    shift: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +132,7 @@ def _depth(frames: Sequence[Any], codec: str) -> str:
     sample: str = frames[0].format.name.removesuffix("p")
     if sample != "s32":
         return {"u8": "8", "s16": "16", "flt": "float", "dbl": "double"}.get(sample, sample)
-    used = codec.startswith("pcm_s32") or any((_packed(frame).to_ndarray() & 0xFF).any() for frame in frames)
+    used = codec.startswith("pcm_s32") or any((packed(frame).to_ndarray() & 0xFF).any() for frame in frames)
     return "32" if used else "24"
 
 
@@ -165,15 +144,20 @@ class AudioConverter:
     """
 
     def __init__(self, stream: Any, target: AudioTarget, span: Span, notes: Notes) -> None:
-        self._source, self._target, self._span, self._notes = stream, target, span, notes
-        self._time_base: Fraction = stream.time_base
-        self._tolerance = max(_TOLERANCE_SECONDS, 2 * self._time_base)
-        self._end: Fraction | None = span.shift if target.from_zero else None
-        self._damaged = False
-        self._resampler: av.AudioResampler | None = None
-        self._shape: tuple[str, str, int] | None = None
-        self._origin, self._count = Fraction(0), 0
+        self._target = target
+        if target.from_zero:  # nor is there a time before the beginning
+            span = replace(span, start=max(span.shift, span.start or span.shift))
+        self._sound = AlignedSound(
+            stream,
+            format=target.format,
+            layout=target.layout,
+            rate=target.rate,
+            span=span,
+            notes=notes,
+            silence_from=span.shift if target.from_zero else None,
+        )
         self._track: Any = None
+        self._begun = False
 
     def add(self, output: Any) -> Any:
         """Adds the track to an output and returns it."""
@@ -185,118 +169,15 @@ class AudioConverter:
 
     def convert(self, packet: Any) -> Iterator[Any]:
         """The packets that an input packet makes ready; those that cannot be decoded are passed over and noted."""
-        try:
-            frames = self._source.codec_context.decode(packet)
-        except av.error.FFmpegError:
-            time = packet.pts if packet.pts is not None else packet.dts
-            self._note("damaged sound was passed over", None if time is None else time * self._time_base)
-            self._damaged = True
-            return
-        for frame in frames:
-            yield from self._place(_packed(frame))
+        return self._encoded(self._sound.frames(packet))
 
     def finish(self) -> Iterator[Any]:
         """What decoder and encoder still hold."""
-        try:
-            frames = self._source.codec_context.decode(None)
-        except av.error.FFmpegError:
-            frames = []
-        for frame in frames:
-            yield from self._place(_packed(frame))
-        yield from self._flush_resampler()
-        if self._track.codec_context.is_open and self._count:
+        yield from self._encoded(self._sound.finish())
+        if self._begun:
             yield from self._track.encode(None)
 
-    def _note(self, what: str, seconds: Fraction | None) -> None:
-        self._notes.add(what, None if seconds is None else seconds - self._span.begin)
-
-    def _place(self, frame: Any) -> Iterator[Any]:
-        """Puts a frame behind what came before: a gap is filled with silence, an overlap is left out."""
-        time = frame.pts * self._time_base if frame.pts is not None else self._end
-        if time is None:
-            time = self._span.begin
-        if self._end is None:
-            self._end = time
-        off = time - self._end
-        skip = 0
-        if abs(off) > self._tolerance or (self._damaged and off > 0):
-            if off > _FILLED_SECONDS:
-                self._end = time
-                self._origin, self._count = time - self._span.shift, 0
-            elif off > 0:
-                self._note("gaps in converted sound were filled with silence", self._end)
-                yield from self._silence(frame, off)
-            else:
-                skip = round(-off * frame.sample_rate)
-                self._note("converted sound that overlapped with what was before it was left out", time)
-        self._damaged = False
-        yield from self._cut(frame, skip)
-
-    def _silence(self, like: Any, seconds: Fraction) -> Iterator[Any]:
-        left = round(seconds * like.sample_rate)
-        while left > 0:
-            size = min(left, like.sample_rate)
-            sample = like.to_ndarray()
-            width = size if like.format.is_planar else size * like.layout.nb_channels
-            quiet = np.full((sample.shape[0], width), 128 if sample.dtype == np.uint8 else 0, sample.dtype)
-            yield from self._cut(_frame(quiet, like), 0)
-            left -= size
-
-    def _cut(self, frame: Any, skip: int) -> Iterator[Any]:
-        """Encodes what of a frame is behind `skip` samples and in the span; the frame begins where the last ended."""
-        rate, samples = frame.sample_rate, frame.samples
-        assert self._end is not None
-        begin = self._end - Fraction(skip, rate)
-        self._end = max(self._end, begin + Fraction(samples, rate))
-        first, last = skip, samples
-        if self._span.start is not None:
-            first = max(first, math.ceil((self._span.start - begin) * rate))
-        if self._span.end is not None:
-            last = min(last, math.ceil((self._span.end - begin) * rate))
-        if first >= last:
-            return
-        if (first, last) != (0, samples):
-            width = 1 if frame.format.is_planar else frame.layout.nb_channels
-            frame = _frame(np.ascontiguousarray(frame.to_ndarray()[:, first * width : last * width]), frame)
-        yield from self._encode(frame, begin + Fraction(first, rate))
-
-    def _encode(self, frame: Any, time: Fraction) -> Iterator[Any]:
-        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if shape != self._shape:
-            yield from self._flush_resampler()
-            if self._shape is not None:
-                self._note("sound that changed its form midway was converted to how it began", time)
-            target = self._target
-            self._resampler = av.AudioResampler(format=target.format, layout=target.layout, rate=target.rate)
-            self._shape, self._count = shape, 0
-        if self._count == 0:
-            self._origin = time - self._span.shift
-        frame.time_base = Fraction(1, frame.sample_rate)
-        frame.pts = round(self._origin * frame.sample_rate) + self._count
-        self._count += frame.samples
-        assert self._resampler is not None
-        for ready in self._resampler.resample(frame):
-            yield from self._track.encode(ready)
-
-    def _flush_resampler(self) -> Iterator[Any]:
-        if self._resampler is not None:
-            for frame in self._resampler.resample(None):
-                if frame is not None:  # a resampler without work passes its end on as well
-                    yield from self._track.encode(frame)
-            self._resampler = None
-
-
-def _frame(samples: np.ndarray, like: Any) -> Any:
-    """A frame of these samples [planes, samples], otherwise like another."""
-    frame = av.AudioFrame.from_ndarray(samples, format=like.format.name, layout=like.layout.name)
-    frame.sample_rate = like.sample_rate
-    return frame
-
-
-def _packed(frame: Any) -> Any:
-    """The same frame with its channels interleaved: PyAV 18 cannot reach the samples of eight planes and more."""
-    if not frame.format.is_planar or frame.layout.nb_channels < _MOST_PLANES:
-        return frame
-    (packed,) = av.AudioResampler(format=frame.format.packed.name, layout=frame.layout).resample(frame)
-    packed.pts = frame.pts  # the resampler counts in samples
-    return packed
+    def _encoded(self, frames: Iterator[Any]) -> Iterator[Any]:
+        for frame in frames:
+            self._begun = True
+            yield from self._track.encode(frame)

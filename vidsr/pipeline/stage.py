@@ -214,4 +214,4 @@ class Pipeline:
                     guard.check(slot, frame)
                 self.meter.add("model", begin)
                 begin = time.perf_counter()
-                self._finished.put((slot, replace(frame, planes=slot.output)))
+                self._finished.put((slot, replace(frame, planes=slot.output, source=slot.input)))

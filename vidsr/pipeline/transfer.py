@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 from vidsr.errors import Cancelled
 from vidsr.events import Progress, Stage
-from vidsr.frame import VideoTrack
+from vidsr.frame import Frame, VideoTrack
 from vidsr.pipeline.channel import Aborted
 from vidsr.pipeline.meter import Meter
 from vidsr.pipeline.stage import Pipeline, PipelineSpec
@@ -41,10 +41,12 @@ def transfer(
     on_progress: Callable[[Progress], None],
     written_bytes: Callable[[], int],
     earlier: int = 0,
+    tap: Callable[[Frame], None] | None = None,
 ) -> Totals:
     """Moves every frame of `spec` into `sink`.
 
     earlier: frames that an earlier run has moved, which progress counts in.
+    tap: sees each frame before the sink gets it, in the sink's thread.
     stop: no more frames are read, those on the way are finished. cancel: everything is given up.
     on_progress: called in the calling thread, a few times a second. Raises the first error of any stage, after all
         threads have ended and the sink is closed.
@@ -59,6 +61,8 @@ def transfer(
         try:
             sink.open(video)
             for frame in pipeline.frames():
+                if tap is not None:
+                    tap(frame)
                 with meter.at("encode"):
                     sink.write(frame)
                 state.frames += 1

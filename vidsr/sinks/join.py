@@ -24,7 +24,7 @@ from vidsr.media.tags import stream_tags
 from vidsr.media.transcode import AudioTarget
 from vidsr.notes import Notes
 
-__all__ = ["join"]
+__all__ = ["join", "mark_video"]
 
 _MAX_MOVIE_TIMESCALE = 10_000_000
 
@@ -63,7 +63,7 @@ def join(
         options = {**options, **_movie_timescale(container, video, passthrough, tracks)}
         with _opened(target, container, options) as output:
             passthrough.add_streams(
-                output, lambda: _add_video(output, joined, passthrough, source, container, video), source.video.index
+                output, lambda: mark_video(joined.add_stream(output), passthrough, source, video), source.video.index
             )
             passthrough.copy_until(first - shift, output)
             frames = sum(segment.frames for segment in segments)
@@ -100,18 +100,11 @@ def _opened(path: Path, container: Container, options: dict[str, str]) -> Iterat
     output.close()
 
 
-def _add_video(
-    output: Any,
-    joined: JoinedSegments,
-    passthrough: Passthrough,
-    source: SourceInfo,
-    container: Container,
-    video: VideoTrack,
-) -> None:
-    stream = joined.add_stream(output)
-    original = passthrough.input.streams[source.video.index]
-    stream.metadata.update(stream_tags(original.metadata, changed=True, recoded=True, format=container.format))
-    if video.layout.alpha and container.format in ("matroska", "webm"):
+def mark_video(stream: Any, passthrough: Passthrough, source: SourceInfo, video: VideoTrack) -> None:
+    """Gives the video track of an output the tags and marks of the source's."""
+    original, name = passthrough.input.streams[source.video.index], stream.container.format.name
+    stream.metadata.update(stream_tags(original.metadata, changed=True, recoded=True, format=name))
+    if video.layout.alpha and name in ("matroska", "webm"):
         stream.metadata["alpha_mode"] = "1"  # players look for the second picture only then
     stream.disposition = original.disposition
 
