@@ -19,6 +19,7 @@ import av
 import numpy as np
 import pytest
 
+import vidsr
 from tests.conftest import make_clip
 from vidsr import job
 from vidsr.cli import main
@@ -194,6 +195,15 @@ def test_the_shape_of_pixels_is_told(wide: Path, nearest: Path, encoder: str | N
         assert track.sample_aspect_ratio == pytest.approx(Fraction(16, 11), abs=1 / 128)
     # DisplayWidth, which is all that some players look at.
     assert b"\x54\xb0\x82" + (186).to_bytes(2, "big") in content[:4096]
+
+
+@pytest.mark.parametrize("name", ["ffv1.mkv", "libx264.mkv", "libvpx-vp9.webm"])
+def test_a_file_tells_it_too(wide: Path, nearest: Path, tmp_path: Path, name: str) -> None:
+    """In its head, whatever the video itself says."""
+    made = tmp_path / name
+    report = vidsr.upscale(wide, made, model=str(nearest), encoder=made.stem)
+    assert report.verified
+    assert b"\x54\xb0\x82" + (186).to_bytes(2, "big") in made.read_bytes()[:4096]
 
 
 def test_y4m_tells_the_shape_of_pixels(wide: Path, nearest: Path) -> None:

@@ -9,7 +9,7 @@ __all__ = ["with_shape"]
 
 _SEGMENT, _TRACKS, _ENTRY, _VIDEO = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"
 _WIDTH, _HEIGHT, _UNIT, _SHOWN_WIDTH, _SHOWN_HEIGHT = b"\xb0", b"\xba", b"\x54\xb2", b"\x54\xb0", b"\x54\xba"
-_CHECKSUM = b"\xbf"
+_CHECKSUM, _VOID = b"\xbf", b"\xec"
 
 
 def with_shape(head: bytes, format: str, *, width: int, height: int, ratio: Fraction) -> bytes:
@@ -32,8 +32,9 @@ def _with_tracks(head: bytes, size: tuple[int, int], shown: tuple[int, int]) -> 
             continue
         for inner, start, content, end in _elements(head, body):
             if inner == _TRACKS and end <= len(head):
-                tracks = _element(_TRACKS, _mended(head[content:end], (_ENTRY, _VIDEO), size, shown))
-                return head[:start] + tracks + head[end:]
+                tracks = _mended(head[content:end], (_ENTRY, _VIDEO), size, shown)
+                padding = _void(end - content - len(tracks))
+                return head[:start] + _element(_TRACKS, tracks + padding, content - start) + head[end:]
     return head
 
 
@@ -49,9 +50,10 @@ def _mended(data: bytes, path: tuple[bytes, ...], size: tuple[int, int], shown: 
     stored = {kind: int.from_bytes(content, "big") for kind, _, content in parts if kind in (_WIDTH, _HEIGHT)}
     if stored != dict(zip((_WIDTH, _HEIGHT), size, strict=True)):
         return data
-    sizes = [
+    sizes = [  # one that is not stated is the stored one
         _element(kind, length.to_bytes(2, "big"))
-        for kind, length in zip((_SHOWN_WIDTH, _SHOWN_HEIGHT), shown, strict=True)
+        for kind, length, own in zip((_SHOWN_WIDTH, _SHOWN_HEIGHT), shown, size, strict=True)
+        if length != own
     ]
     return b"".join([whole for kind, whole, _ in parts if kind != _UNIT] + sizes)
 
@@ -74,6 +76,16 @@ def _elements(data: bytes, position: int) -> Iterator[tuple[bytes, int, int, int
         yield kind, start, body, position
 
 
-def _element(kind: bytes, body: bytes) -> bytes:
-    length = next(count for count in range(1, 9) if len(body) < (1 << 7 * count) - 1)
+def _element(kind: bytes, body: bytes, head_bytes: int = 0) -> bytes:
+    """head_bytes: of identifier and length, where the length need not be written as short as it can be."""
+    shortest = next(count for count in range(1, 9) if len(body) < (1 << 7 * count) - 1)
+    length = max(shortest, head_bytes - len(kind))
     return kind + (len(body) | 1 << 7 * length).to_bytes(length, "big") + body
+
+
+def _void(count: int) -> bytes:
+    """So many bytes that say nothing, where there is an element so short."""
+    if count < 2:
+        return b""
+    length = 1 if count < 100 else 8
+    return _element(_VOID, bytes(count - 1 - length), 1 + length)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 
@@ -19,6 +19,7 @@ from vidsr.media.container import Container, TrackPlan
 from vidsr.media.info import SourceInfo
 from vidsr.media.passthrough import Passthrough
 from vidsr.media.segment import JoinedSegments, SegmentInfo
+from vidsr.media.shape import with_shape
 from vidsr.media.source import file_url
 from vidsr.media.tags import stream_tags
 from vidsr.media.transcode import AudioTarget
@@ -27,6 +28,8 @@ from vidsr.notes import Notes
 __all__ = ["join", "mark_video"]
 
 _MAX_MOVIE_TIMESCALE = 10_000_000
+_HEAD_BYTES = 1 << 20
+"""Within which a Matroska file lists its tracks."""
 
 
 def join(
@@ -77,6 +80,7 @@ def join(
             if complete:
                 passthrough.copy_until(None, output)
         with target.open("rb+") as written:
+            _state_shape(written, container.format, video)
             os.fsync(written.fileno())
     except BrokenPipeError:  # not the file's: whoever read the progress is gone
         raise
@@ -98,6 +102,18 @@ def _opened(path: Path, container: Container, options: dict[str, str]) -> Iterat
             output.close()
         raise
     output.close()
+
+
+def _state_shape(written: BinaryIO, format: str, video: VideoTrack) -> None:
+    """Players believe Matroska's head rather than the video in it."""
+    ratio = video.sample_aspect_ratio
+    if ratio is None or format not in ("matroska", "webm"):
+        return
+    head = written.read(_HEAD_BYTES)
+    stated = with_shape(head, "matroska", width=video.layout.width, height=video.layout.height, ratio=ratio)
+    if len(stated) == len(head):  # nothing behind it may move
+        written.seek(0)
+        written.write(stated)
 
 
 def mark_video(stream: Any, passthrough: Passthrough, source: SourceInfo, video: VideoTrack) -> None:
