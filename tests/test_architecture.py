@@ -17,7 +17,7 @@ LAYERS = [
     {"backends", "sinks", "networks", "verify"},
     {"pipeline"},
     {"job", "checkpoint", "foreign", "stability"},
-    {"api", "compiled", "doctor", "evaluate", "images", "progress", "training"},
+    {"api", "compiled", "doctor", "evaluate", "images", "preview", "progress", "training"},
     {"cli", "__main__"},
 ]
 HOMES = {
@@ -31,6 +31,7 @@ HOMES = {
     "matplotlib": {"training"},
     "pyvips": {"images"},
     "pillow_heif": {"images"},
+    "aiohttp": {"preview"},
     "click": {"cli"},
     "rich": {"progress", "cli"},
 }
@@ -73,7 +74,7 @@ def test_imports_go_down(path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["vidsr", "vidsr.cli", "vidsr.cli.upscale"])
 def test_starts_light(module: str) -> None:
-    heavy = ("torch", "tensorrt", "openvino", "onnxruntime", "onnx", "av", "ray", "numpy", "rich")
+    heavy = ("torch", "tensorrt", "openvino", "onnxruntime", "onnx", "av", "ray", "numpy", "rich", "aiohttp")
     code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

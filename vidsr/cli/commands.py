@@ -12,6 +12,7 @@ from vidsr.cli.compare import compare
 from vidsr.cli.compiled import build_engine, cache
 from vidsr.cli.doctor import doctor
 from vidsr.cli.evaluate import evaluate_model
+from vidsr.cli.preview import preview
 from vidsr.cli.shape import KeyValue, Time
 from vidsr.cli.train import train_model
 
@@ -170,6 +171,17 @@ def verify_output(
 
 
 _HELP = {"help_option_names": ["-h", "--help"]}
-COMMANDS = [verify_output, list_models, import_model, evaluate_model, compare, doctor, build_engine, cache, train_model]
+COMMANDS = [
+    preview,
+    verify_output,
+    list_models,
+    import_model,
+    evaluate_model,
+    compare,
+    doctor,
+    build_engine,
+    cache,
+    train_model,
+]
 for _command in COMMANDS:
     _command.context_settings = _HELP

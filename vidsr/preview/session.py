@@ -19,7 +19,8 @@ class Outbox(Protocol):
         """Something to know, as JSON; always arrives while the viewer is there."""
 
     def send(self, header: Mapping[str, Any], parts: Sequence[bytes]) -> bool:
-        """A picture or sound; False where the link is so slow that it was left out."""
+        """A picture or sound; False where the link is so slow that something was left out: this sound, or the picture
+        that still waited. The newest picture always arrives."""
 
 
 class Session(Protocol):
