@@ -94,7 +94,8 @@ def _shape(found: VideoInfo, expected: Expectation) -> Check:
         change = Fraction(other.width, other.height) * ratio / (Fraction(size.width, size.height) * wanted)
         if abs(change - 1) > _SAME_SHAPE:
             finding.add(f"the picture is shown {float(change):.3f} times as wide")
-    elif ratio != wanted:
+    elif abs(ratio / wanted - 1) > Fraction(1, 2 * min(video.layout.width, video.layout.height)):
+        # Some containers state it as the size in whole pixels at which the picture is shown.
         finding.add(f"pixels are {ratio} as wide as high instead of {wanted}")
     if _turn(found.display_matrix) != _turn(given.display_matrix):
         finding.add("it is turned or mirrored in another way")
