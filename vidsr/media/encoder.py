@@ -34,6 +34,7 @@ __all__ = [
     "kept_hdr",
     "on_card",
     "prove",
+    "ready",
     "settings",
 ]
 
@@ -73,6 +74,11 @@ def formats(name: str) -> list[str]:
         plain = [entry for entry in names if entry in ("yuv420p", "yuv444p", "gbrp")]
         return plain + [ours for ours, its in packed.items() if its in names]
     return names
+
+
+def ready() -> list[str]:
+    """Encoders we have settings for that FFmpeg has here, but for those of cards, which may be missing."""
+    return [name for name in PRESETS if name in av.codecs_available and not on_card(name)]
 
 
 def on_card(name: str) -> bool:

@@ -103,8 +103,8 @@ class LiveReader:
     """Fills the planes of a lane's engine with what the desk's wishes for it ask for; ends when the lane is left.
 
     size: (height, width) of the part that is enlarged, None for all. picture: makes of a frame what the viewer gets.
-    ended: told of a wish for which there is no frame any more. dropped: frames left out so far. busy_seconds: at work so
-    far, without waiting. tickets: of the frames that are under way, in order.
+    ended: told of a wish for which there is no frame any more. dropped: frames left out so far. busy_seconds: at work
+    so far, without waiting. tickets: of the frames that are under way, in order.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from vidsr import models
 from vidsr.errors import InputError, UsageError
 from vidsr.job import Settings, check_span
+from vidsr.media.encoder import ready
 from vidsr.media.info import SourceInfo
 from vidsr.media.picture import png_bytes
 from vidsr.media.shown import Orientation, orientation_of
@@ -34,7 +36,8 @@ _HDR = {16: "PQ", 18: "HLG"}
 
 
 class PreviewSession:
-    """The session of `vidsr preview`, see `Session`. Raises InputError, UsageError, ModelError for what cannot be shown.
+    """The session of `vidsr preview`, see `Session`. Raises InputError, UsageError or ModelError for what cannot be
+    shown.
 
     failure: what ended it, once `ended` is set.
     """
@@ -52,10 +55,16 @@ class PreviewSession:
         self._player.start()
 
     def attach(self, outbox: Outbox) -> None:
-        scale = self._player.settings.scale or models.load(self._player.settings.model).scale
+        settings = self._player.settings
+        scale = settings.scale or models.load(settings.model).scale
         outbox.tell(
             about(self._source)
-            | {"mode": "preview", "models": _models(self._given), "target": str(default_target(self._source.path, scale))}
+            | {
+                "mode": "preview",
+                "models": _models(self._given),
+                "target": str(default_target(self._source.path, scale)),
+                "encoders": ready(),
+            }
         )
         self._work.look(outbox.tell)
         self._predictor.look(outbox.tell)
@@ -87,10 +96,10 @@ class PreviewSession:
                 player.clock(command.seconds, command.shown, command.late)
             case wire.Predict():
                 player.pause()  # what plays would take the machine from what is measured
-                self._predictor.start(self._source.path, player.settings)
+                self._predictor.start(self._source.path, self._whole())
             case wire.Job():
                 player.pause()
-                self._work.start(self._source.path, player.settings, command)
+                self._work.start(self._source.path, self._whole(), command)
             case wire.StopJob():
                 self._work.stop()
 
@@ -107,6 +116,10 @@ class PreviewSession:
         self._player.close()
         self._work.close()
 
+    def _whole(self) -> Settings:
+        """Of a job with what is chosen: `start` is only where the preview begins."""
+        return replace(self._player.settings, start=None)
+
     def _fail(self, text: str) -> None:
         self.failure = text
         self.ended.set()
@@ -120,6 +133,7 @@ def about(source: SourceInfo) -> dict[str, Any]:
     return {
         "tell": "source",
         "name": source.path.name,
+        "path": str(source.path),
         "width": layout.width,
         "height": layout.height,
         "aspect": f"{ratio.numerator}:{ratio.denominator}",
