@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import make_clip
-from vidsr.frame import Plane
+from vidsr import models
+from vidsr.frame import FrameLayout, Plane
 from vidsr.job import Settings, resolve_stream
 from vidsr.media.source import probe
 from vidsr.preview.desk import Desk
@@ -22,6 +24,7 @@ from vidsr.preview.footage import Footage, Held
 from vidsr.preview.live import Pace
 from vidsr.preview.player import Player
 from vidsr.preview.quality import Quality
+from vidsr.preview.remedy import Remedy, remedy
 
 PATIENCE = 60
 """Seconds until a test gives up; nothing waits for it where all is well."""
@@ -360,3 +363,69 @@ def test_a_snapshot_pauses_and_is_what_is_there(stage: Stage) -> None:
     assert shot.pixels is not None
     assert Fraction(2, 5) <= shot.ticket.held.seconds < 2
     assert shot.pixels[1].shape == (96, 128, 3)
+
+
+def slow_lane(*, times_too_slow: float, model: str = models.DEFAULT, size: tuple[int, int] | None = None) -> Any:
+    """What `remedy` looks at."""
+    pace = Pace(1 / 25)
+    pace.learn(times_too_slow / 25)
+    video = SimpleNamespace(layout=FrameLayout(family="yuv", bits=8, height=360, width=640, chroma=(2, 2)))
+    stream = SimpleNamespace(settings=Settings(model=model), source=SimpleNamespace(video=video))
+    return SimpleNamespace(pace=pace, stream=stream, size=size)
+
+
+def test_what_keeps_up_needs_no_remedy() -> None:
+    assert remedy(slow_lane(times_too_slow=1.05), chosen=False) is None
+
+
+def test_the_usual_model_gives_way_to_the_fast_one_but_a_chosen_one_to_a_part() -> None:
+    usual = remedy(slow_lane(times_too_slow=3), chosen=False)
+    assert usual is not None
+    assert usual.settings is not None
+    assert (usual.settings.model, usual.size) == ("span-fast", None)
+    assert "span-fast plays instead" in (usual.text or "")
+    for chosen, model in ((True, models.DEFAULT), (False, "span-fast")):
+        part = remedy(slow_lane(times_too_slow=3, model=model), chosen=chosen)
+        assert part is not None
+        assert part.settings is not None
+        assert part.settings.model == model
+        assert part.size is not None
+        assert 0.15 < part.size[0] * part.size[1] / (360 * 640) <= 1 / 3
+
+
+def test_a_part_shrinks_until_only_leaving_out_frames_is_left() -> None:
+    again = remedy(slow_lane(times_too_slow=2, size=(192, 320)), chosen=True)
+    assert again is not None
+    assert again.size is not None
+    assert again.size[0] < 192
+    assert again.text is None, "said once"
+    last = remedy(slow_lane(times_too_slow=2, size=(80, 96)), chosen=True)
+    assert last is not None
+    assert last.settings is None
+    assert "frames are left out" in (last.text or "")
+
+
+def test_a_part_lies_where_the_viewer_looks_and_is_enlarged_exactly(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([(24, 32)])
+
+    def once(lane: Any, *, chosen: bool) -> Remedy | None:
+        size = next(answers, None)
+        return None if size is None else Remedy(settings=lane.stream.settings, size=size, text="a part")
+
+    monkeypatch.setattr("vidsr.preview.player.remedy", once)
+    monkeypatch.setattr("vidsr.preview.player._SETTLE_SECONDS", 0)
+    viewer = Viewer()
+    stage.player.look(1.0, 0.0)
+    stage.player.attach(viewer)
+    viewer.message(lambda message: message["tell"] == "state" and message["crop"] == [32, 24])
+    header, (original, enlarged) = viewer.picture(lambda header: header["box"] == [32, 0, 32, 24])
+    assert rgb(enlarged).shape == (48, 64, 3)
+    part = rgb(original)[:24, 32:].repeat(2, axis=0).repeat(2, axis=1)
+    assert np.abs(part.astype(int) - rgb(enlarged)).mean() < 3
+    stage.player.look(0.0, 1.0)
+    stage.player.clock(header["seconds"] + 1, 10, 0)
+    viewer.picture(lambda header: header["box"] == [0, 24, 32, 24])
+    stage.player.pause(3.0)
+    assert rgb(viewer.exact(3.0)[1]).shape == (96, 128, 3), "paused, all of it"
