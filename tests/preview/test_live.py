@@ -14,10 +14,14 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import make_clip
+from tests.conftest import make_clip, nearest_model
 from vidsr import models
+from vidsr.backends.base import Engine
+from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout, Plane
 from vidsr.job import Settings, resolve_stream
+from vidsr.job.engine import EnginePlan
+from vidsr.media.reader import VideoReader
 from vidsr.media.source import probe
 from vidsr.preview.desk import Desk
 from vidsr.preview.footage import Footage, Held
@@ -180,12 +184,11 @@ def test_the_frame_on_screen_at_any_time(footage: Footage) -> None:
 
 def test_steps_are_exact_both_ways(footage: Footage) -> None:
     here = footage.at(Fraction(3000, 12800))
-    for by, expected in [(1, 5), (1, 6), (-1, 5), (-1, 4), (2, 6), (-3, 3), (1, 4), (5, 9), (1, None), (-1, 8)]:
+    steps = [(1, 5), (1, 6), (-1, 5), (-1, 4), (2, 6), (-3, 3), (1, 4), (5, 9), (1, 9), (-1, 8), (-20, 0), (-1, 0)]
+    for by, expected in steps:
         assert here is not None
-        there = footage.beside(here.seconds, by)
-        assert index_of(there) == expected
-        here = there or here
-    assert footage.beside(Fraction(0), -1) is None
+        here = footage.beside(here.seconds, by)
+        assert index_of(here) == expected
     footage.close()
 
 
@@ -196,6 +199,38 @@ def test_frames_that_are_over_are_passed(footage: Footage) -> None:
     assert index_of(footage.next(Fraction(2061, 12800))) == 4
     assert index_of(footage.next(Fraction(9100, 12800))) == 7
     assert index_of(footage.next(Fraction(9100, 12800))) == 8, "never one twice"
+    footage.close()
+
+
+def test_a_search_ends_when_nobody_wants_it(uneven: Path, nearest: Path) -> None:
+    stream = resolve_stream(uneven, Settings(model=str(nearest)))
+    asked: list[None] = []
+
+    def given_up() -> bool:
+        asked.append(None)
+        return len(asked) > 4
+
+    footage = Footage(stream.source, lambda start: stream.reader(start, given_up=given_up), given_up)
+    footage.at(Fraction(1000))
+    assert len(asked) < 10, "of a file that would be read six times"
+    asked.clear()
+    assert index_of(footage.at(Fraction(0))) == 0, "and the next is not the worse for it"
+    footage.close()
+
+
+def test_behind_the_end_lies_the_last_frame_and_only_once_it_is_searched_for(uneven: Path, nearest: Path) -> None:
+    stream = resolve_stream(uneven, Settings(model=str(nearest)))
+    opened: list[Fraction | None] = []
+
+    def reader(start: Fraction | None) -> VideoReader:
+        opened.append(start)
+        return stream.reader(start)
+
+    footage = Footage(stream.source, reader)
+    assert index_of(footage.at(Fraction(3))) == len(TIMES) - 1
+    opened.clear()
+    assert index_of(footage.at(Fraction(5000))) == len(TIMES) - 1
+    assert len(opened) == 1
     footage.close()
 
 
@@ -308,8 +343,6 @@ def test_the_last_frame_ends_it_and_playing_again_begins_anew(stage: Stage) -> N
 
 
 def test_another_model_goes_on_where_it_was(stage: Stage, tmp_path: Path) -> None:
-    from tests.conftest import nearest_model
-
     viewer = Viewer()
     stage.player.attach(viewer)
     stage.player.pause(3.0)
@@ -351,6 +384,103 @@ def test_what_cannot_be_shown_any_more_is_said(stage: Stage, long_clip: Path) ->
     stage.player.seek(8.0)
     assert "no such file" in viewer.message(lambda message: message["tell"] == "broken")["text"]
     assert len(stage.failed) == 1
+
+
+def test_a_step_beyond_the_end_stays_at_the_end(stage: Stage) -> None:
+    viewer = Viewer()
+    stage.player.attach(viewer)
+    stage.player.pause(9.96)
+    viewer.exact(9.96)
+    stage.player.step(1)
+    shot = stage.player.exact(PATIENCE)
+    assert shot is not None
+    assert float(shot.ticket.held.seconds) == pytest.approx(9.96)
+
+
+def test_after_the_end_the_place_is_the_end(stage: Stage) -> None:
+    viewer = Viewer()
+    stage.player.attach(viewer)
+    stage.player.seek(9.8)
+    viewer.picture(lambda header: header["seconds"] > 9.95)
+    stage.player.clock(9.5, 1, 0)
+    assert not any(message.get("ended") for message in viewer.messages), "there is still something to see"
+    stage.player.clock(500.0, 5, 0)
+    viewer.message(lambda message: message["tell"] == "state" and message["ended"])
+    stage.player.step(-1)
+    assert viewer.exact(9.92)
+
+
+def test_an_engine_that_cannot_be_made_leaves_the_one_before(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = Viewer()
+    stage.player.attach(viewer)
+    stage.player.pause(3.0)
+    viewer.exact(3.0)
+    usual = EnginePlan.open
+
+    def broken(plan: EnginePlan) -> Engine:
+        if plan.model.scale == 3:
+            raise BackendError("no memory for that")
+        return usual(plan)
+
+    monkeypatch.setattr(EnginePlan, "open", broken)
+    stage.player.choose(str(nearest_model(tmp_path / "three.onnx", scale=3)), None)
+    viewer.message(lambda message: message["tell"] == "notice" and message["text"] == "no memory for that")
+    stage.player.step(1)
+    viewer.exact(3.04)
+    assert stage.failed == []
+
+
+def test_an_engine_that_cannot_be_made_at_first_is_said(
+    long_clip: Path, nearest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(plan: EnginePlan) -> Engine:
+        raise BackendError("no engine today")
+
+    monkeypatch.setattr(EnginePlan, "open", broken)
+    stage = Stage(long_clip, nearest)
+    viewer = Viewer()
+    stage.player.attach(viewer)
+    assert viewer.message(lambda message: message["tell"] == "broken")["text"] == "no engine today"
+    stage.player.close()
+    assert stage.failed == ["no engine today"]
+
+
+def test_choices_are_made_one_after_the_other_and_only_the_last(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = Viewer()
+    stage.player.attach(viewer)
+    viewer.picture(lambda header: True)
+    usual, going, open_ = EnginePlan.open, threading.Event(), threading.Event()
+    made: list[int] = []
+
+    def slow(plan: EnginePlan) -> Engine:
+        made.append(plan.model.scale)
+        going.set()
+        assert open_.wait(PATIENCE)
+        return usual(plan)
+
+    monkeypatch.setattr(EnginePlan, "open", slow)
+    paths = [nearest_model(tmp_path / f"{scale}.onnx", scale=scale) for scale in (3, 4, 5)]
+    stage.player.choose(str(paths[0]), None)
+    assert going.wait(PATIENCE)
+    stage.player.choose(str(paths[1]), None)
+    stage.player.choose(str(paths[2]), None)
+    viewer.message(lambda message: message["tell"] == "state" and message["model"] == str(paths[2]))
+    open_.set()
+    viewer.message(lambda message: message["tell"] == "state" and message["size"] == [320, 240])
+    assert made == [3, 5]
+
+
+def test_our_own_mistake_ends_it_with_a_word(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    viewer = Viewer()
+    stage.player.attach(viewer)
+    viewer.picture(lambda header: True)
+    monkeypatch.setattr(stage.player, "_seek", lambda seconds: 1 / 0)
+    stage.player.seek(1.0)
+    assert "ZeroDivisionError" in viewer.message(lambda message: message["tell"] == "broken")["text"]
 
 
 def test_a_snapshot_pauses_and_is_what_is_there(stage: Stage) -> None:

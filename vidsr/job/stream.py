@@ -93,10 +93,18 @@ class Stream:
                 reader.notes.add(what)
         return [line for notes in (reader.notes, self._guard_notes, self.plan.notes) for line in notes.lines()]
 
-    def reader(self, start: Fraction | None, end: Fraction | None = None, *, skip: int = 0) -> VideoReader:
+    def reader(
+        self,
+        start: Fraction | None,
+        end: Fraction | None = None,
+        *,
+        skip: int = 0,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> VideoReader:
         """Of the frames from `start` to `end`, see `VideoReader`. Raises InputError."""
         return VideoReader(
             self.source,
+            given_up=given_up,
             start=start,
             end=end,
             deinterlace=self.deinterlace,

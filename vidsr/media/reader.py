@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -34,6 +34,7 @@ class VideoReader:
     skip: how many of the frames that would be delivered are only decoded; what follows is as without it.
     strict: raise InputError for what is damaged, where it is otherwise noted and passed over.
     hardware: what decodes, as `vidsr.media.nvdec` has proved it for this file; None for the processor.
+    given_up: asked before each frame is decoded; where it says yes the frames end.
 
     Passive; belongs to one thread. An `info` whose layout has no alpha where the file has gets none.
     time_base: of the frames. notes: what had to be mended, and when. end_seconds: where the last frame ends.
@@ -50,6 +51,7 @@ class VideoReader:
         skip: int = 0,
         strict: bool = False,
         hardware: Hardware | None = None,
+        given_up: Callable[[], bool] = lambda: False,
     ) -> None:
         self.info, self.video = info, info.video
         self.time_base = info.video.time_base_for(deinterlace)
@@ -60,6 +62,7 @@ class VideoReader:
         self._start = info.start_seconds + start if start else None
         self._end = info.start_seconds + end if end is not None else None
         self._deinterlace, self._skip, self._strict, self._hardware = deinterlace, skip, strict, hardware
+        self._given_up = given_up
         interlaced = deinterlace == "off" and info.video.scan != "progressive"
         also = hardware.formats if hardware else frozenset[str]()
         self._converter = Converter(info.video.layout, info.video.color, interlaced=interlaced, also=also)
@@ -114,6 +117,8 @@ class VideoReader:
 
     def _in_span(self, frames: Iterator[Timed]) -> Iterator[Timed]:
         for timed in frames:
+            if self._given_up():
+                return
             seconds = timed.pts * self.time_base
             if self._end is not None and seconds >= self._end:
                 return
@@ -145,8 +150,8 @@ class VideoReader:
     def _seek(self, start: Fraction) -> Iterator[Decoded]:
         """Frames from some point before `start` on.
 
-        An index can be missing or lie (MPEG-TS lands behind the key frame), so a landing is used only if its first
-        frame is early enough; else an earlier one, at last the beginning.
+        An index can be missing or lie (MPEG-TS lands behind the key frame, AVI takes every frame for one), so a landing
+        is used only if its first frame is early enough, and a key frame; else an earlier one, at last the beginning.
         """
         base = self.video.time_base
         if self._deinterlace != "off":
@@ -158,7 +163,7 @@ class VideoReader:
                 continue
             frames = self._decoder.frames()
             first = next(frames, None)
-            if first is not None and first.time is not None and first.time * base <= start:
+            if first is not None and first.key and first.time is not None and first.time * base <= start:
                 return _chain(first, frames)
         self._decoder.close()
         self._decoder = self._open()

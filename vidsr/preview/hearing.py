@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from threading import Thread
 
 from vidsr.errors import InputError
@@ -43,18 +44,20 @@ class Hearing:
     def _run(self) -> None:
         try:
             reader, note = SoundReader.of(self._source)
-        except InputError:  # the lanes say so, too
-            return
-        if note is not None:
-            self._notice(note)
-        if reader is None:
-            return
+            if note is not None:
+                self._notice(note)
+            if reader is not None:
+                with closing(reader):
+                    self._play_all(reader)
+        except InputError as error:  # the file is gone, which the lanes find, too
+            self._notice(str(error))
+
+    def _play_all(self, reader: SoundReader) -> None:
         done = 0
         while (wish := self._desk.next(_LANE, done, every=True)) is not None:
             done = wish.serial
             if wish.playing:
                 self._play(reader, wish)
-        reader.close()
 
     def _play(self, reader: SoundReader, wish: Wish) -> None:
         reader.seek(wish.seconds)

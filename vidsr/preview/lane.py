@@ -16,6 +16,7 @@ from vidsr.backends.base import Engine
 from vidsr.frame import Frame
 from vidsr.job.stream import Stream
 from vidsr.media.picture import png_bytes
+from vidsr.media.reader import VideoReader
 from vidsr.media.shown import Shown
 from vidsr.pipeline import Pipeline
 from vidsr.preview.desk import Desk, Wish
@@ -75,7 +76,7 @@ class Lane:
     """One stream's engine at work on a desk's wishes, from `start` to `close`.
 
     name: by which wishes go to it. size: (height, width) of the part that is enlarged, None for all. quality: of JPEG,
-    asked for each frame. ready: set when the engine is there, or will never be.
+    asked for each frame. ready: set when the engine is there, or will never be; then `failure` says why.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Lane:
         listener: Listener,
     ) -> None:
         self.name, self.stream, self.size, self.ready = name, stream, size, Event()
+        self.failure: BaseException | None = None
         self._desk, self._quality, self._listener = desk, quality, listener
         layout = stream.source.video.layout
         rate = stream.source.video.rate or Fraction(25)
@@ -100,8 +102,8 @@ class Lane:
         self._enlarged = Shown(stream.layout, color)
         self._spec = stream.spec()
         self.reader = LiveReader(
-            name, desk, Footage(stream.source, stream.reader), layout, self.pace,
-            size=size, picture=self._picture, ended=listener.ended,
+            name, desk, self._footage, layout, self.pace,
+            size=size, picture=self._picture, ended=listener.ended, end=float(stream.source.duration_seconds or 0),
         )  # fmt: skip
         self._pipeline = Pipeline(
             replace(self._spec, open_reader=lambda: self.reader, open_engine=self._open_engine, slots=_SLOTS)
@@ -120,7 +122,7 @@ class Lane:
         now, at_work = time.perf_counter(), self.reader.busy_seconds
         (then, before), self._asked = self._asked, (now, at_work)
         _, shares = self._pipeline.meter.recent(self._shots)
-        decode = min(1.0, (at_work - before) / max(now - then, 1e-9))
+        decode = min(1.0, max(0.0, at_work - before) / max(now - then, 1e-9))
         return {"decode": round(decode, 3), "model": shares["model"], "show": shares["encode"]}
 
     def start(self) -> None:
@@ -134,11 +136,16 @@ class Lane:
         self._thread.join()
         self._pipeline.__exit__(None, None, None)
 
+    def _footage(self, given_up: Callable[[], bool]) -> Footage:
+        def reader(start: Fraction | None) -> VideoReader:
+            return self.stream.reader(start, given_up=given_up)
+
+        return Footage(self.stream.source, reader, given_up)
+
     def _open_engine(self) -> Engine:
-        try:
-            return self._spec.open_engine()
-        finally:
-            self.ready.set()
+        engine = self._spec.open_engine()
+        self.ready.set()
+        return engine
 
     def _picture(self, frame: Frame) -> bytes:
         return self._original(frame.color).jpeg(frame.planes, self._quality())
@@ -152,8 +159,9 @@ class Lane:
                 self._shots += 1
                 self._learn()
         except BaseException as error:
-            self._listener.failed(self, error)
-        finally:
+            self.failure = error
+            if self.ready.is_set():
+                self._listener.failed(self, error)
             self.ready.set()
 
     def _show(self, ticket: Ticket, frame: Frame) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 from vidsr.backends.base import Watch
-from vidsr.errors import VidsrError, first_line
+from vidsr.errors import Cancelled, VidsrError, first_line
 from vidsr.job import Settings, resolve_stream
 from vidsr.media.info import SourceInfo
 from vidsr.preview.desk import Desk
@@ -27,7 +27,8 @@ class Built:
 
 
 class Lanes:
-    """still: shows single frames, by what the viewer has chosen. live: plays; the same, or something faster.
+    """still: shows single frames, by what the viewer has chosen. live: plays; the same, or something faster. loading:
+    what is being made, in words; loads_playing_only: see `build`.
 
     Belongs to one thread, but for `make`. later: has something done in that thread. built: is told there of each lane
     that was asked for last.
@@ -46,24 +47,29 @@ class Lanes:
         self.still: Lane | None = None
         self.live: Lane | None = None
         self.loading: str | None = None
+        self.loads_playing_only = False
         self._source, self._desk, self._listener, self._quality = source, desk, listener, quality
         self._later, self._built = later, built
         self._open: list[Lane] = []
         self._threads: list[Thread] = []
         self._order = 0
         self._stop = Event()
+        self._one_at_a_time = Lock()
 
     def build(self, settings: Settings, size: Size | None = None, *, playing_only: bool = False) -> None:
-        """Begins to make a lane, in place of any that is not there yet.
+        """Begins to make a lane, in place of the one that is being made.
 
         size: (height, width) of the part that is enlarged, None for all. playing_only: it will not show single frames.
         """
-        self._order += 1
-        order = self._order
+        self.forget()
+        order, stop = self._order, Event()
+        self._stop = stop
         self.loading = f"loading {settings.model}" + (" for a part of the picture" if size else "")
+        self.loads_playing_only = playing_only
 
         def run() -> None:
-            made = self._made(f"lane-{order}", settings, size)
+            with self._one_at_a_time:
+                made = self._made(f"lane-{order}", settings, size, stop)
             self._later(lambda: self._take(order, Built(lane=made, playing_only=playing_only)))
 
         self._threads = [thread for thread in self._threads if thread.is_alive()]
@@ -78,10 +84,15 @@ class Lanes:
                 lane.close()
         self._open = [lane for lane in self._open if lane is still or lane is live]
 
-    def clear(self) -> None:
-        """Closes all, and takes none that is being made."""
+    def forget(self) -> None:
+        """Nobody wants what is being made."""
+        self._stop.set()
         self._order += 1
         self.loading = None
+
+    def clear(self) -> None:
+        """Closes all, and takes none that is being made."""
+        self.forget()
         self.use(still=None, live=None)
 
     def join(self) -> None:
@@ -90,22 +101,29 @@ class Lanes:
         for thread in self._threads:
             thread.join()
 
-    def _made(self, name: str, settings: Settings, size: Size | None) -> Lane | VidsrError:
+    def _made(self, name: str, settings: Settings, size: Size | None, stop: Event) -> Lane | VidsrError:
         try:
+            if stop.is_set():
+                raise Cancelled("not wanted any more")
             stream = resolve_stream(self._source.path, replace(settings, start=None, end=None))
             if size is not None:
                 stream = stream.part(*size)
-            stream.plan.prepare(Watch(stop=self._stop))
+            stream.plan.prepare(Watch(stop=stop))
             lane = Lane(name, stream, self._desk, size=size, quality=self._quality, listener=self._listener)
         except Exception as error:
             return plain(error)
         lane.start()
         lane.ready.wait()
+        if lane.failure is not None:
+            lane.close()
+            return plain(lane.failure)
         return lane
 
     def _take(self, order: int, built: Built) -> None:
         if isinstance(built.lane, Lane):
             self._open.append(built.lane)
+            if built.lane.failure is not None:
+                built = replace(built, lane=plain(built.lane.failure))
         if order != self._order:
             self.use(still=self.still, live=self.live)
             return

@@ -51,7 +51,7 @@ class Ticket:
 
 
 class Pace:
-    """Which frames to make, so that they are in time and evenly spread. For one thread.
+    """Which frames to make, so that they are in time and evenly spread. Told of in several threads.
 
     cost: seconds that the slowest stage takes for a frame; 0 until it is known.
     """
@@ -102,27 +102,31 @@ class Pace:
 class LiveReader:
     """Fills the planes of a lane's engine with what the desk's wishes for it ask for; ends when the lane is left.
 
-    size: (height, width) of the part that is enlarged, None for all. picture: makes of a frame what the viewer gets.
-    ended: told of a wish for which there is no frame any more. dropped: frames left out so far. busy_seconds: at work
-    so far, without waiting. tickets: of the frames that are under way, in order.
+    footage: made with what it asks whether to go on. size: (height, width) of the part that is enlarged, None for all.
+    picture: makes of a frame what the viewer gets. ended: told of a wish for which there is no frame any more, when the
+    clock is there. end: of the file in seconds, as far as it is known. dropped: frames left out so far. busy_seconds:
+    at work so far, without waiting. tickets: of the frames that are under way, in order.
     """
 
     def __init__(
         self,
         lane: str,
         desk: Desk,
-        footage: Footage,
+        footage: Callable[[Callable[[], bool]], Footage],
         layout: FrameLayout,
         pace: Pace,
         *,
         size: tuple[int, int] | None,
         picture: Callable[[Frame], bytes],
         ended: Callable[[Wish], None],
+        end: float,
     ) -> None:
-        self._lane, self._desk, self._footage, self._layout, self._pace = lane, desk, footage, layout, pace
+        self._lane, self._desk, self._layout, self._pace = lane, desk, layout, pace
+        self._footage = footage(self._given_up)
         self._size, self._picture, self._ended = size, picture, ended
         self._done = 0
         self._wish: Wish | None = None
+        self._end = end
         self.tickets: deque[Ticket] = deque()
         self.dropped = 0
         self.busy_seconds = 0.0
@@ -145,7 +149,8 @@ class LiveReader:
                     return None
                 self._done = wish.serial
                 held = self._first(wish)
-                if held is None:
+                if held is None or not self._desk.holds(wish):
+                    self._wish = None
                     self._ended(wish)
                     continue
             assert self._wish is not None
@@ -173,8 +178,12 @@ class LiveReader:
             if held is not None and float(held.seconds) < clock - _LAG_SECONDS:
                 held = self._footage.at(Fraction(clock))
             if held is None:
-                self._ended(wish)
+                with self._idle():
+                    over = self._desk.wait_until(self._end, wish)
+                if over:
+                    self._ended(wish)
                 break
+            self._end = max(self._end, float(held.seconds + held.frame.duration * held.frame.time_base))
             with self._idle():
                 in_time = self._desk.wait_until(float(held.seconds) - LEAD_SECONDS, wish)
             if not in_time:
@@ -183,6 +192,9 @@ class LiveReader:
             return held
         self._wish = None
         return None
+
+    def _given_up(self) -> bool:
+        return self._wish is not None and not self._desk.holds(self._wish)
 
     @contextmanager
     def _idle(self) -> Iterator[None]:

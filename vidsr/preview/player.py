@@ -16,6 +16,7 @@ from vidsr.job import Settings
 from vidsr.media.info import SourceInfo
 from vidsr.media.sound import Sound
 from vidsr.preview.desk import Desk, Wish
+from vidsr.preview.figures import Figures
 from vidsr.preview.hearing import Hearing
 from vidsr.preview.lane import Lane, Listener, Shot
 from vidsr.preview.lanes import Built, Lanes, plain
@@ -30,7 +31,6 @@ _GRACE_SECONDS = 1.5
 """How long engines are kept for a viewer who only loads the page again."""
 _SETTLE_SECONDS = 2.5
 """Of playing, before a lane's speed is believed."""
-_RATE_SECONDS = 2.0
 _NUDGE = Fraction(1, 100_000)
 """Seconds; a time that went through the page as a float can lie before the frame it means."""
 
@@ -47,7 +47,8 @@ class Player:
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._over = Event()
         self._thread = Thread(target=self._run, name="vidsr-player")
-        self._desk, self._quality, self._outbox = Desk(), Quality(), None
+        quality = Quality()
+        self._desk, self._figures, self._outbox = Desk(), Figures(quality), None
         self._hearing = Hearing(
             source,
             self._desk,
@@ -59,14 +60,12 @@ class Player:
             failed=lambda lane, error: self._later(lambda: self._lane_failed(lane, error)),
             ended=lambda wish: self._later(lambda: self._at_end(wish)),
         )
-        self._lanes = Lanes(source, self._desk, listener, self._quality, later=self._later, built=self._built)
+        self._lanes = Lanes(source, self._desk, listener, quality, later=self._later, built=self._built)
         self._smooth, self._chosen = "auto", settings.model != models.DEFAULT
         self._playing, self._ended = True, False
         self._at, self._steps = settings.start or Fraction(0), 0
-        self._since = self._left = time.monotonic()
+        self._left, self._visited = time.monotonic(), False
         self._told: Mapping[str, Any] = {}
-        self._sent: list[float] = []
-        self._latency, self._dropped_link = 0.0, 0
         self._exact: Shot | None = None
         self._exact_made = Condition()
 
@@ -147,6 +146,10 @@ class Player:
             except Empty:
                 self._tick()
                 tick = time.monotonic() + _TICK_SECONDS
+            except Exception as error:
+                self._break(str(plain(error)))
+                break
+        self._over.set()
         self._clear()
         self._lanes.join()
         while not self._inbox.empty():  # a lane may have been made in the last moment
@@ -157,7 +160,7 @@ class Player:
             self._exact_made.notify_all()
 
     def _attach(self, outbox: Outbox) -> None:
-        self._outbox, self._told = outbox, {}
+        self._outbox, self._told, self._visited = outbox, {}, True
         if self._lanes.still is None and self._lanes.loading is None:
             self._lanes.build(self._settings)
         self._tell_state()
@@ -201,6 +204,8 @@ class Player:
     def _set_smooth(self, how: str) -> None:
         self._smooth = how
         if how == "drop":
+            if self._lanes.loads_playing_only:
+                self._lanes.forget()
             self._play_by(self._lanes.still)
         self._tell_state()
 
@@ -210,7 +215,7 @@ class Player:
 
     def _hold(self) -> None:
         """Notes where the viewer is."""
-        if self._desk.wish.playing:
+        if self._desk.wish.playing and not self._ended:
             self._at = Fraction(self._desk.seconds)
 
     def _wish(self, by: int = 0) -> None:
@@ -219,7 +224,7 @@ class Player:
         lane = self._lanes.live if self._playing else self._lanes.still
         if lane is None or self._outbox is None:
             return
-        self._since = time.monotonic()
+        self._figures.begin()
         self._desk.put(lane=lane.name, seconds=self._at, playing=self._playing, by=by)
         self._tell_state()
 
@@ -283,13 +288,13 @@ class Player:
     def _tick(self) -> None:
         now, lane = time.monotonic(), self._lanes.live
         if self._outbox is None:
-            if now - self._left > _GRACE_SECONDS and lane is not None:
+            if self._visited and now - self._left > _GRACE_SECONDS and lane is not None:
                 self._clear()
             return
         if lane is None or not self._playing:
             return
-        self._outbox.tell({"tell": "stats", **self._stats(lane)})
-        if self._smooth == "auto" and self._lanes.loading is None and now - self._since > _SETTLE_SECONDS:
+        self._outbox.tell(self._figures.stats(lane, self._lanes.still))
+        if self._smooth == "auto" and self._lanes.loading is None and self._figures.seconds > _SETTLE_SECONDS:
             self._mend(lane)
 
     def _mend(self, lane: Lane) -> None:
@@ -324,10 +329,7 @@ class Player:
         else:
             if self._ended:
                 self._at = shot.ticket.held.seconds
-            self._quality.sent(sent)
-            self._dropped_link += not sent
-            self._latency = latency
-            self._sent += [time.monotonic()] if sent else []
+            self._figures.sent(sent, latency)
         if shot.pixels is not None:
             with self._exact_made:
                 self._exact = shot
@@ -348,32 +350,12 @@ class Player:
         self._steps = 0
         if wish.playing:
             self._ended, self._playing = True, False
-            self._at = self._source.duration_seconds or self._at
+            self._at = Fraction(self._desk.seconds)
         self._tell_state()
 
     def _notice(self, text: str, level: str) -> None:
         if self._outbox is not None:
             self._outbox.tell({"tell": "notice", "text": text, "level": level})
-
-    def _stats(self, lane: Lane) -> dict[str, Any]:
-        now, still = time.monotonic(), self._lanes.still
-        self._sent = [at for at in self._sent if now - at < _RATE_SECONDS]
-        busy = lane.busy()
-        limit = None if lane.pace.keeps_up else max(busy, key=lambda stage: busy[stage])
-        job_fps = 1 / still.pace.cost if still is not None and still.pace.cost else None
-        frames = still.stream.total if still is not None else None
-        return {
-            "source_fps": round(1 / lane.pace.frame_seconds, 3),
-            "made_fps": round(len(self._sent) / min(_RATE_SECONDS, max(_TICK_SECONDS, now - self._since)), 2),
-            "dropped": lane.reader.dropped,
-            "dropped_link": self._dropped_link,
-            "latency_ms": round(self._latency * 1000),
-            "limit": "link" if self._quality.held_back else limit,
-            "busy": busy,
-            "engine": lane.engine,
-            "job_fps": job_fps and round(job_fps, 2),
-            "job_seconds": job_fps and frames and round(frames / job_fps, 1),
-        }
 
     def _tell_state(self) -> None:
         """What is shown, where that is something else than was told last."""

@@ -55,6 +55,9 @@ class PreviewSession:
         self._player.start()
 
     def attach(self, outbox: Outbox) -> None:
+        if self.failure is not None:
+            outbox.tell({"tell": "broken", "text": self.failure})
+            return
         settings = self._player.settings
         scale = settings.scale or models.load(settings.model).scale
         outbox.tell(
@@ -112,6 +115,7 @@ class PreviewSession:
         return picture_name(self._source.path, float(shot.ticket.held.seconds), which), png_bytes(image)
 
     def close(self) -> None:
+        self._work.stop()  # first, since what is done of a job needs the time
         self._predictor.close()
         self._player.close()
         self._work.close()

@@ -51,6 +51,11 @@ export class Job {
     this.#command();
   }
 
+  /** Whether what was started has come to its end, whatever that is. */
+  get over() {
+    return !byId("job-result").hidden;
+  }
+
   /** @param {object} told as the server tells it */
   told(told) {
     const { state } = told;

@@ -122,6 +122,10 @@ function linked(how) {
   }
   player.reset();
   transport.refresh();
+  if (source?.mode === "watch" && job.over) {
+    link.rest(); // the run has ended, and the server with it
+    return;
+  }
   if (how === "refused") {
     cover("broken", "This page has no key any more", "Open the address that vidsr has printed; it has the key in it.");
     return;
@@ -268,6 +272,8 @@ byId("split").onkeydown = (event) => {
 byId("job-chip").addEventListener("click", () => {
   if (app.dataset.panel !== "open") does.panel();
 });
+// What is kept is the picture that is seen, which only this page knows.
+byId("snapshot").addEventListener("click", () => player.playing && player.pause());
 handle(byId("stage"), byId("split"), view, {
   changed: viewChanged,
   clicked: () => player.mode === "preview" && transport.toggle(),

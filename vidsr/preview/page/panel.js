@@ -9,6 +9,8 @@ const LIMITS = {
   link: "The connection to this page is what takes the time.",
 };
 
+const FORETELL_MILLIS = 5000;
+
 const byId = (id) => document.getElementById(id);
 
 export class Panel {
@@ -17,6 +19,7 @@ export class Panel {
   #choice = { model: "", scale: null };
   #since = { shown: 0, at: 0 };
   #measured = false;
+  #foretoldAt = -Infinity;
 
   constructor(send) {
     this.#send = send;
@@ -87,8 +90,15 @@ export class Panel {
     byId("f-engine").textContent = stats.engine ?? "–";
     if (!this.#measured && stats.job_seconds !== null && stats.job_seconds !== undefined) {
       const fps = stats.job_fps ? `, ${rate(stats.job_fps)} frames a second` : "";
-      byId("forecast").textContent = `About ${duration(stats.job_seconds)}${fps}`;
+      this.#foretell(`About ${duration(stats.job_seconds)}${fps}`);
     }
+  }
+
+  /** Now and then: it is read out whenever it is written. */
+  #foretell(words) {
+    if (performance.now() - this.#foretoldAt < FORETELL_MILLIS) return;
+    this.#foretoldAt = performance.now();
+    if (byId("forecast").textContent !== words) byId("forecast").textContent = words;
   }
 
   predicted({ state, seconds, bytes, fps, text }) {

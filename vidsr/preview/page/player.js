@@ -30,7 +30,7 @@ export class Player {
   #waiting = false;
   #timer = 0;
   #asked = null;
-  #told = { playing: false, ended: false };
+  #told = { playing: false, ended: false, seconds: 0 };
   #order = 0;
   #drawn = -1;
   #looping = false;
@@ -87,7 +87,7 @@ export class Player {
 
   /** Of the picture on screen, or where a seek goes. */
   get seconds() {
-    return this.target ?? this.header?.seconds ?? 0;
+    return this.target ?? this.header?.seconds ?? this.#told.seconds;
   }
 
   get clockSeconds() {
@@ -110,16 +110,18 @@ export class Player {
     this.#void = -1;
     this.#first = false;
     this.#asked = null;
-    this.#told = { playing: false, ended: false };
+    this.#told = { playing: false, ended: false, seconds: 0 };
     this.target = null;
   }
 
-  /** @param {{playing: boolean, serial: number, ended: boolean}} state as the server tells it */
-  state({ playing, serial, ended }) {
+  /** @param {{playing: boolean, serial: number, ended: boolean, seconds: number}} state as the server tells it */
+  state({ playing, serial, ended, seconds }) {
+    // Polled messages can overtake each other.
+    if (serial < this.#serial) return;
     if (serial > this.#serial) this.#begin(serial);
     if (this.#asked && (serial > this.#asked.serial || performance.now() > this.#asked.until)) this.#asked = null;
     const before = this.playing;
-    this.#told = { playing, ended };
+    this.#told = { playing, ended, seconds };
     if (!this.playing) this.#halt();
     else if (this.playing && !before && this.#first) this.#wait();
   }
@@ -147,6 +149,8 @@ export class Player {
 
   step(by, eager = false) {
     if (eager && this.#isLeaving()) return;
+    // From the picture that is seen, which only this page knows.
+    if (this.playing) this.pause();
     this.#leave();
     this.#ask(false);
     this.#send({ do: "step", by });
@@ -166,7 +170,8 @@ export class Player {
       this.#show(message);
     } else if (!this.#first) {
       this.#first = true;
-      this.#clock.set(seconds);
+      // A picture that began long before, or will only begin, is shown all the same.
+      this.#clock.set(this.playing ? this.#told.seconds : seconds);
       this.#show(message);
       if (this.playing) this.#wait();
     } else if (this.playing || this.#clock.running) {
@@ -287,17 +292,26 @@ export class Player {
       if (-offset > this.frameSeconds) this.late += 1;
       this.#put(pair);
       this.#changed("position");
-    } else if (this.#told.ended && this.#pictures.length === 0) {
-      this.#halt();
-      this.#changed("playing");
+    } else {
+      this.#finish();
     }
+  }
+
+  /** Halts where there is no more to come. */
+  #finish() {
+    if (!this.#told.ended || this.#pictures.length) return;
+    this.#halt();
+    this.#changed("playing");
   }
 
   #tell() {
     if (!this.#clock.running) return;
     const { seconds } = this.#clock;
     // Nothing is drawn in a hidden tab, and what is not drawn must not pile up.
-    if (document.hidden) close(this.#pictures.take(seconds));
+    if (document.hidden) {
+      close(this.#pictures.take(seconds));
+      this.#finish();
+    }
     const { shown, late, offsetMillis } = this;
     this.#send({ do: "clock", seconds: Math.max(0, seconds), shown, late, offset_ms: offsetMillis });
   }

@@ -72,8 +72,10 @@ export class Transport {
     byId("seek-fill").style.transform = `scaleX(${share})`;
     byId("seek-knob").style.left = `${share * 100}%`;
     const bar = byId("seek");
-    bar.setAttribute("aria-valuenow", here.toFixed(3));
-    bar.setAttribute("aria-valuetext", this.#length ? `${text} of ${duration(this.#length)}` : text);
+    // A bar that has the focus is read out with every change.
+    const said = playing ? clockTime(here) : text;
+    bar.setAttribute("aria-valuenow", here.toFixed(playing ? 0 : 3));
+    bar.setAttribute("aria-valuetext", this.#length ? `${said} of ${duration(this.#length)}` : said);
   }
 
   #to(seconds, eager = false) {
