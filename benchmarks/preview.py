@@ -38,7 +38,7 @@ ARGUMENTS = (
 )  # fmt: skip
 
 
-def generated(folder: Path, *, width: int, height: int, seconds: int, rate: int = 24) -> Path:
+def generated(folder: Path, width: int, height: int, seconds: int, rate: int) -> Path:
     """A moving pattern with noise and a tone."""
     path = folder / "moving.mp4"
     random = np.random.default_rng(1)
@@ -184,12 +184,14 @@ def main() -> None:
     parser.add_argument("clip", nargs="?", type=Path, help="a video; one of 640x360 is made where none is given")
     parser.add_argument("--model", default="span-fast")
     parser.add_argument("--size", default="640x360", help="of the clip that is made")
+    parser.add_argument("--rate", type=int, default=24, help="of the clip that is made, frames a second")
+    parser.add_argument("--length", type=int, default=60, help="of the clip that is made, in seconds")
     parser.add_argument("--seconds", type=float, default=20, help="of playing")
     parser.add_argument("--soak", type=float, default=0, help="further seconds, with figures for each minute")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         width, height = map(int, given.size.split("x"))
-        clip = given.clip or generated(Path(folder), width=width, height=height, seconds=60)
+        clip = given.clip or generated(Path(folder), width, height, given.length, given.rate)
         print(json.dumps(measure(clip, given.model, given.seconds, given.soak), indent=2))
 
 

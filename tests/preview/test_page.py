@@ -208,7 +208,7 @@ def test_a_turned_video_stands_upright(open_page: Open, session: ColorSession, t
     assert wide / high == pytest.approx(HEIGHT / (WIDTH / 4), rel=0.03)
     # The stored picture's left is at the top either way: turned right, or mirrored and turned left.
     assert blue[:, 0].max() < screen.shape[0] / 3
-    assert page.get_by_text("Only this part is enlarged").is_visible()
+    assert page.get_by_text("Only the framed part is enlarged").is_visible()
 
 
 @pytest.mark.parametrize("session", [{"aspect": "2:1"}], indirect=True)
@@ -389,7 +389,7 @@ def test_figures_and_forecast(open_page: Open, session: ColorSession) -> None:
     for text in ("12", "3 frames, 2 by the connection", "120 ms", "model 98 %", "openvino CPU bf16"):
         assert text in live.inner_text()
     forecast = page.locator("#forecast")
-    assert forecast.inner_text() == "About 40 min, 12.1 frames a second"
+    assert forecast.inner_text() == "About 40 min with span, 12.1 frames a second"
     page.get_by_role("button", name="Measure time and size").click()
     assert commands(session, page, 1) == [wire.Predict()]
     session.tell(tell="predicted", state="measuring", seconds=None, bytes=None, fps=None, text=None)
@@ -426,7 +426,7 @@ def test_a_job_from_start_to_result(open_page: Open, session: ColorSession) -> N
     assert page.get_by_text("frame 7 is another").is_visible()
     session.tell(**{**told, "text": "the disk is full"}, state="failed", frames=3, done=None)
     page.get_by_text("the disk is full").wait_for()
-    page.get_by_role("button", name="Another one").click()
+    page.get_by_role("button", name="Back").click()
     assert page.get_by_role("button", name="Start").is_visible()
 
 

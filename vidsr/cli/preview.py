@@ -145,7 +145,8 @@ def _announce(server: Server, address: str, *, browser: bool) -> None:
     loopback = _is_loopback(server.host)
     click.echo("Ctrl-C ends it" + (f"; {_tunnel(server.host, server.port)}" if loopback and not _has_screen() else ""))
     if not loopback:
-        click.echo(f"vidsr: --host {server.host}: whoever can listen on the network can see and use the page", err=True)
+        who = "whoever can listen on the network can use the page, and write files as you"
+        click.echo(f"vidsr: --host {server.host}: {who}", err=True)
     if browser:
         # In a process of its own, since browsers talk to the terminal; and each call can be seen by all users.
         call = [sys.executable, "-I", "-m", "webbrowser", server.once()]

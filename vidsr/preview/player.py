@@ -31,6 +31,8 @@ _GRACE_SECONDS = 1.5
 """How long engines are kept for a viewer who only loads the page again."""
 _SETTLE_SECONDS = 2.5
 """Of playing, before a lane's speed is believed."""
+_HOPELESS = 3
+"""Times too slow, where the first frame says enough."""
 _NUDGE = Fraction(1, 100_000)
 """Seconds; a time that went through the page as a float can lie before the frame it means."""
 
@@ -218,9 +220,9 @@ class Player:
         if self._desk.wish.playing and not self._ended:
             self._at = Fraction(self._desk.seconds)
 
-    def _wish(self, by: int = 0) -> None:
-        """Asks the lane whose turn it is for what is to be shown now."""
-        self._ended, self._steps = False, by
+    def _wish(self, by: int = 0, *, ended: bool = False) -> None:
+        """Asks the lane whose turn it is for what is to be shown now. ended: that is the last frame, for good."""
+        self._ended, self._steps = ended, by
         lane = self._lanes.live if self._playing else self._lanes.still
         if lane is None or self._outbox is None:
             return
@@ -294,7 +296,8 @@ class Player:
         if lane is None or not self._playing:
             return
         self._outbox.tell(self._figures.stats(lane, self._lanes.still))
-        if self._smooth == "auto" and self._lanes.loading is None and self._figures.seconds > _SETTLE_SECONDS:
+        settled = self._figures.seconds > _SETTLE_SECONDS or lane.pace.cost > _HOPELESS * lane.pace.frame_seconds
+        if self._smooth == "auto" and self._lanes.loading is None and settled:
             self._mend(lane)
 
     def _mend(self, lane: Lane) -> None:
@@ -345,13 +348,10 @@ class Player:
             self._outbox.send({"kind": "sound", **header}, [sound.samples.astype("<i2").tobytes()])
 
     def _at_end(self, wish: Wish) -> None:
-        if wish is not self._desk.wish:
-            return
-        self._steps = 0
-        if wish.playing:
-            self._ended, self._playing = True, False
-            self._at = Fraction(self._desk.seconds)
-        self._tell_state()
+        if wish is self._desk.wish and wish.playing:
+            self._hold()
+            self._playing = False
+            self._wish(ended=True)
 
     def _notice(self, text: str, level: str) -> None:
         if self._outbox is not None:

@@ -17,7 +17,7 @@ from vidsr.errors import InputError, UsageError
 from vidsr.job import Settings, check_span
 from vidsr.media.encoder import ready
 from vidsr.media.info import SourceInfo
-from vidsr.media.picture import png_bytes
+from vidsr.media.picture import SUFFIXES, png_bytes
 from vidsr.media.shown import Orientation, orientation_of
 from vidsr.media.source import probe
 from vidsr.preview import wire
@@ -45,6 +45,8 @@ class PreviewSession:
     def __init__(self, path: Path, settings: Settings) -> None:
         self.failure: str | None = None
         self.ended = Event()
+        if path.suffix.lower() in SUFFIXES:
+            raise UsageError(f"{path} is a picture: `vidsr compare {path} -o crops.png` shows what models make of it")
         self._source = probe(path)
         check_span(settings, self._source)
         self._given = settings.model

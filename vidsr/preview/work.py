@@ -20,6 +20,8 @@ from vidsr.preview.told import JobTold, Tell
 __all__ = ["Work", "command_line", "default_target"]
 
 _CLOSE_SECONDS = 1.0
+_OVERWRITE = "add -y (overwrite=True) to replace it"
+"""What the command says, and the page says otherwise."""
 
 
 class Work:
@@ -91,7 +93,7 @@ class Work:
         except Cancelled as error:
             self._job.stopped(str(error))
         except VidsrError as error:
-            self._job.failed(" ".join(str(error).split()))
+            self._job.failed(" ".join(str(error).split()).replace(_OVERWRITE, "tick that it is to be replaced"))
         except Exception as error:
             self._job.failed(f"internal error: {type(error).__name__}: {first_line(error)}")
 
@@ -132,5 +134,8 @@ def _options(settings: Settings) -> Iterator[str]:
             yield _FLAGS.get(name, option)
         elif name in ("start", "end"):  # times are written with decimals
             yield from (option, f"{float(value):.6f}".rstrip("0").rstrip("."))
+        elif isinstance(value, float | Fraction):
+            short = f"{float(value):g}"
+            yield from (option, short if Fraction(short) == value else str(value))
         else:
-            yield from (option, f"{value:g}" if isinstance(value, float) else str(value))
+            yield from (option, str(value))

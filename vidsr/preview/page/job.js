@@ -78,7 +78,7 @@ export class Job {
     byId("job-result").hidden = which !== "result";
   }
 
-  #progress({ state, phase, done, left_seconds: left, frames, total, fps, written_bytes: bytes, text }) {
+  #progress({ state, phase, done, left_seconds: left, frames, total, fps, written_bytes: bytes, limit, text }) {
     this.#view("progress");
     const stopping = state === "stopping";
     byId("job-share").textContent = stopping ? "Stopping …" : phase ? PHASES[phase] ?? phase : percent(done ?? 0);
@@ -86,10 +86,12 @@ export class Job {
     const bar = byId("job-bar");
     if (done === null) bar.removeAttribute("value");
     else bar.value = done;
+    const limits = { decode: "reading", model: "the model", encode: "the encoder" };
     const facts = [
       total ? `${frames} of ${total} frames` : `${frames} frames`,
       fps ? `${rate(fps)} a second` : null,
       bytes ? size(bytes) : null,
+      limits[limit] ? `limited by ${limits[limit]}` : null,
     ];
     byId("job-facts").textContent = [facts.filter(Boolean).join(", "), text].filter(Boolean).join(". ");
     byId("job-stop").disabled = stopping;
@@ -138,7 +140,10 @@ export class Job {
       if (value !== null && value !== "") words.push(option, String(value));
     }
     if (overwrite) words.push("-y");
-    byId("command").textContent = this.#line || words.map(shellWord).join(" ");
+    const line = this.#line || words.map(shellWord).join(" ");
+    // Lines break between words, not at the hyphens of options.
+    const pieces = line.split(" ").flatMap((word) => [Object.assign(document.createElement("span"), { textContent: word }), " "]);
+    byId("command").replaceChildren(...pieces.slice(0, -1));
   }
 
   async #copy() {

@@ -19,6 +19,7 @@ export class Panel {
   #choice = { model: "", scale: null };
   #since = { shown: 0, at: 0 };
   #measured = false;
+  #keeps = "";
   #foretoldAt = -Infinity;
 
   constructor(send) {
@@ -53,7 +54,10 @@ export class Panel {
     byId("model").replaceChildren(...this.#models.map(({ name }) => new Option(name, name)));
   }
 
-  state({ model, scale, smooth }) {
+  state({ model, scale, smooth, playing, shown, crop }) {
+    if (!playing) delete byId("live").dataset.told; // figures of what is over
+    const fast = shown && shown !== model ? ` with ${shown}` : "";
+    this.#keeps = `This machine keeps up${fast}${crop ? ", with a part of the picture" : ""}.`;
     const another = model !== this.#choice.model || scale !== this.#choice.scale;
     this.#choice = { model, scale };
     const list = byId("model");
@@ -78,7 +82,7 @@ export class Panel {
     meter.setAttribute("aria-valuenow", share);
     meter.firstElementChild.style.transform = `scaleX(${share / 100})`;
     meter.dataset.low = String(share < 90);
-    byId("limit").textContent = LIMITS[stats.limit] ?? (share >= 95 ? "This machine keeps up." : "");
+    byId("limit").textContent = LIMITS[stats.limit] ?? (share >= 95 ? this.#keeps : "");
     byId("f-shown").textContent = `${this.#shownRate(shown)} a second`;
     const onLink = stats.dropped_link ? `, ${stats.dropped_link} by the connection` : "";
     byId("f-dropped").textContent = `${stats.dropped} frames${onLink}`;
@@ -90,7 +94,7 @@ export class Panel {
     byId("f-engine").textContent = stats.engine ?? "–";
     if (!this.#measured && stats.job_seconds !== null && stats.job_seconds !== undefined) {
       const fps = stats.job_fps ? `, ${rate(stats.job_fps)} frames a second` : "";
-      this.#foretell(`About ${duration(stats.job_seconds)}${fps}`);
+      this.#foretell(`About ${duration(stats.job_seconds)} with ${this.#choice.model}${fps}`);
     }
   }
 

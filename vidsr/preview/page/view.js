@@ -5,7 +5,6 @@ import { bounded, fitZoom, overlap, panes, placed, storedShare, turned, uprightS
 const GAP = 2;
 const SQUARES_FROM = 2;
 const MOST = 16;
-const VEIL = "rgb(0 0 0 / 0.35)";
 
 /** On `canvas`, as large as its box. drawn(layout): called behind each drawing, for what lies over the picture. */
 export class View {
@@ -221,10 +220,6 @@ export class View {
       context.drawImage(original, 0, 0, width, height);
     }
     if (which === "enlarged") {
-      if (part) {
-        context.fillStyle = VEIL;
-        context.fillRect(0, 0, width, height);
-      }
       context.imageSmoothingEnabled = !squares;
       context.drawImage(enlarged, left * right, top * down, wide * right, high * down);
     }
