@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -472,6 +473,25 @@ def test_choices_are_made_one_after_the_other_and_only_the_last(
     open_.set()
     viewer.message(lambda message: message["tell"] == "state" and message["size"] == [320, 240])
     assert made == [3, 5]
+
+
+def test_a_bad_choice_before_there_is_anything_leaves_what_was_to_come(long_clip: Path, nearest: Path) -> None:
+    stage = Stage(long_clip, nearest)
+    stage.player.choose("nothing-of-that-name", None)
+    viewer = Viewer()
+    stage.player.attach(viewer)
+    viewer.message(lambda message: message["tell"] == "notice" and "nothing-of-that-name" in message["text"])
+    assert viewer.picture(lambda header: True)[0]["model"] == str(nearest)
+    stage.player.close()
+    assert stage.failed == []
+
+
+def test_a_job_gets_what_was_chosen_before_it(stage: Stage) -> None:
+    got: queue.Queue[Settings] = queue.Queue()
+    stage.player.choose("span-fast", Fraction(3))
+    stage.player.chosen(got.put)
+    settings = got.get(timeout=PATIENCE)
+    assert (settings.model, settings.scale) == ("span-fast", 3)
 
 
 def test_our_own_mistake_ends_it_with_a_word(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -477,3 +477,12 @@ def test_given_up_predictions_say_so(clip: Path, nearest: Path, viewer: Viewer, 
     predictor.close()
     assert viewer.heard[-1]["text"] == "given up"
     assert names() == set()
+
+
+def test_a_long_name_is_cut(tmp_path: Path) -> None:
+    source = tmp_path / f"{'ä' * 124}.mp4"
+    source.touch()
+    target = default_target(source, 2)
+    target.touch()
+    assert target.name.endswith("ä-2x.mp4")
+    assert default_target(source, 2).name.endswith("ä-2x-2.mp4")

@@ -141,9 +141,9 @@ def _exit_code(session: Ending, server: Server, stop: Event) -> int:
 
 def _announce(server: Server, address: str, *, browser: bool) -> None:
     """Says where the page is, and opens it."""
-    click.echo(f"open {address}")
     loopback = _is_loopback(server.host)
-    click.echo("Ctrl-C ends it" + (f"; {_tunnel(server.host, server.port)}" if loopback and not _has_screen() else ""))
+    tunnel = f"; {_tunnel(server.host, server.port)}" if loopback and not _has_screen() else ""
+    click.echo(f"open {address}\nCtrl-C ends it{tunnel}")  # at once: who reads only the first line closes the pipe
     if not loopback:
         who = "whoever can listen on the network can use the page, and write files as you"
         click.echo(f"vidsr: --host {server.host}: {who}", err=True)

@@ -46,6 +46,7 @@ class Player:
 
     def __init__(self, source: SourceInfo, settings: Settings, failed: Callable[[str], None]) -> None:
         self._source, self._settings, self._failed = source, settings, failed
+        self._good = settings
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._over = Event()
         self._thread = Thread(target=self._run, name="vidsr-player")
@@ -72,11 +73,6 @@ class Player:
         self._exact_made = Condition()
 
     _outbox: Outbox | None
-
-    @property
-    def settings(self) -> Settings:
-        """With the model and scale that are chosen."""
-        return self._settings
 
     def start(self) -> None:
         """Begins to load, so that there is something to show when the first viewer comes."""
@@ -117,13 +113,23 @@ class Player:
         """The middle of what the viewer looks at, 0..1."""
         self._desk.look = (x, y)
 
+    def chosen(self, call: Callable[[Settings], None]) -> None:
+        """Calls it with what is chosen by all commands so far."""
+        self._later(lambda: call(self._settings))
+
+    def notice(self, text: str, level: str) -> None:
+        """Tells the viewer."""
+        self._later(lambda: self._notice(text, level))
+
     def clock(self, seconds: float, shown: int, late: int) -> None:
         """Where the viewer's clock stands, while it runs, and how many pictures it has shown, and shown late."""
         self._desk.told(seconds)
         self._later(lambda: self._heard(shown, late))
 
     def exact(self, patience_seconds: float) -> Shot | None:
-        """Pauses where the viewer is, and waits for the picture there without loss."""
+        """Pauses where the viewer is, and waits for the picture there without loss; None where there is none."""
+        if self._outbox is None:
+            return None
         if self._desk.wish.playing:
             self.pause()
         with self._exact_made:
@@ -244,6 +250,7 @@ class Player:
         else:
             self._hold()
             old = lanes.still
+            self._good = lane.stream.settings
             lanes.still = lanes.live = lane
             self._wish()
             lanes.use(still=lane, live=lane)
@@ -252,17 +259,18 @@ class Player:
         self._tell_state()
 
     def _not_built(self, error: VidsrError, *, playing_only: bool) -> None:
-        shown = self._lanes.still
         if isinstance(error, Cancelled):
             return
-        if shown is None:
+        if self._lanes.still is None and self._settings == self._good:
             self._break(str(error))
             return
         self._notice(str(error), "error")
         if playing_only:
             self._smooth = "drop"
-        else:
-            self._settings = shown.stream.settings
+            return
+        self._settings = self._good
+        if self._lanes.still is None:  # what was chosen came before what there was to begin with
+            self._lanes.build(self._settings)
 
     def _play_by(self, lane: Lane | None) -> None:
         if lane is self._lanes.live:

@@ -201,6 +201,10 @@ class Predictor:
             self._thread = Thread(target=self._run, args=(source, settings, self._cancel, before), name="vidsr-predict")
             self._thread.start()
 
+    def refuse(self, why: str) -> None:
+        """Says why nothing is predicted now."""
+        self._told.change(state="failed", seconds=None, bytes=None, fps=None, text=why)
+
     def cancel(self) -> None:
         """Gives up what is being predicted."""
         with self._lock:

@@ -49,8 +49,10 @@ class PreviewSession:
             raise UsageError(f"{path} is a picture: `vidsr compare {path} -o crops.png` shows what models make of it")
         self._source = probe(path)
         check_span(settings, self._source)
-        self._given = settings.model
-        if models.choose(settings.model, settings.scale).scale == 1:
+        self._models = _models(settings.model)
+        model = models.choose(settings.model, settings.scale)
+        self._scale = settings.scale or model.scale
+        if model.scale == 1:
             raise UsageError(f"--model {settings.model}: it does not enlarge, so there is nothing to compare")
         self._work, self._predictor = Work(), Predictor()
         self._player = Player(self._source, settings, self._fail)
@@ -60,16 +62,9 @@ class PreviewSession:
         if self.failure is not None:
             outbox.tell({"tell": "broken", "text": self.failure})
             return
-        settings = self._player.settings
-        scale = settings.scale or models.load(settings.model).scale
+        target = str(default_target(self._source.path, self._scale))
         outbox.tell(
-            about(self._source)
-            | {
-                "mode": "preview",
-                "models": _models(self._given),
-                "target": str(default_target(self._source.path, scale)),
-                "encoders": ready(),
-            }
+            about(self._source) | {"mode": "preview", "models": self._models, "target": target, "encoders": ready()}
         )
         self._work.look(outbox.tell)
         self._predictor.look(outbox.tell)
@@ -101,10 +96,10 @@ class PreviewSession:
                 player.clock(command.seconds, command.shown, command.late)
             case wire.Predict():
                 player.pause()  # what plays would take the machine from what is measured
-                self._predictor.start(self._source.path, self._whole())
+                player.chosen(self._predict)
             case wire.Job():
                 player.pause()
-                self._work.start(self._source.path, self._whole(), command)
+                player.chosen(lambda settings: self._start(settings, command))
             case wire.StopJob():
                 self._work.stop()
 
@@ -122,13 +117,26 @@ class PreviewSession:
         self._player.close()
         self._work.close()
 
-    def _whole(self) -> Settings:
-        """Of a job with what is chosen: `start` is only where the preview begins."""
-        return replace(self._player.settings, start=None)
+    def _predict(self, settings: Settings) -> None:
+        if self._work.running:
+            self._predictor.refuse("not while a job runs: it takes the machine")
+        else:
+            self._predictor.start(self._source.path, _whole(settings))
+
+    def _start(self, settings: Settings, command: wire.Job) -> None:
+        if self._work.running:
+            self._player.notice("there is a job already: stop it first", "warning")
+        else:
+            self._work.start(self._source.path, _whole(settings), command)
 
     def _fail(self, text: str) -> None:
         self.failure = text
         self.ended.set()
+
+
+def _whole(settings: Settings) -> Settings:
+    """Of a job: `start` is only where the preview begins."""
+    return replace(settings, start=None)
 
 
 def about(source: SourceInfo) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -20,6 +21,8 @@ from vidsr.preview.told import JobTold, Tell
 __all__ = ["Work", "command_line", "default_target"]
 
 _CLOSE_SECONDS = 1.0
+_LONGEST_STEM_BYTES = 200
+"""What leaves room for a suffix, a number, and the folder of the work within a file system's 255."""
 _OVERWRITE = "add -y (overwrite=True) to replace it"
 """What the command says, and the page says otherwise."""
 
@@ -54,7 +57,7 @@ class Work:
             overwrite=command.overwrite,
             resume=not command.overwrite,
         )
-        target = Path(command.target)
+        target = Path(os.path.expanduser(command.target))
         line = command_line(source, target, replace(settings, resume=False))
         with self._lock:
             if self._closed or not self._job.told.begin(
@@ -101,9 +104,12 @@ class Work:
 def default_target(source: Path, scale: Fraction | int) -> Path:
     """A name that is free, beside the input: `in-2x.mp4`; Matroska for what cannot be written."""
     suffix = source.suffix if source.suffix.lower() in CONTAINERS else ".mkv"
-    first = source.with_name(f"{source.stem}-{float(scale):g}x{suffix}")
+    stem = source.stem
+    while len(os.fsencode(stem)) > _LONGEST_STEM_BYTES:
+        stem = stem[:-1]
+    first = source.with_name(f"{stem}-{float(scale):g}x{suffix}")
     numbered = (first.with_stem(f"{first.stem}-{number}") for number in itertools.count(2))
-    return next(path for path in itertools.chain([first], numbered) if not path.exists())
+    return next(path for path in itertools.chain([first], numbered) if not os.path.exists(path))
 
 
 _FLAGS = {"overwrite": "-y", "verify": "--no-verify"}
