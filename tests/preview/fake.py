@@ -24,6 +24,7 @@ class FakeSession:
         self.heard: queue.Queue[tuple[str, Any]] = queue.Queue()
         self.outbox: Outbox | None = None
         self.failure: str | None = None
+        self.parting: str | None = None
         self.ended = Event()
         self.raises: dict[str, Exception] = {}
 

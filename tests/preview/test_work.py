@@ -243,6 +243,7 @@ def test_stopped_before_it_begins(work: Work, viewer: Viewer, clip: Path, neares
     held.go.set()
     assert "nothing was kept" in viewer.end()["text"]
     work.close()
+    assert work.parting is None, "it was over before"
     assert sorted(path.name for path in clip.parent.iterdir()) == ["clip.mp4"]
 
 
@@ -269,6 +270,7 @@ def test_closing_cancels_what_a_stop_does_not_end(monkeypatch: pytest.MonkeyPatc
     work.start(clip, Settings(), wanted("out.mp4"))
     work.close(seconds=0)
     assert (viewer.heard[-1]["state"], viewer.heard[-1]["text"]) == ("idle", "stopped at once")
+    assert work.parting == "the job towards out.mp4: stopped at once"
 
 
 def test_a_message_turns_only_from_the_states_that_are_meant() -> None:

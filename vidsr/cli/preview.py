@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from vidsr.preview.session import Session
 
     class Ending(Session, Protocol):
-        """failure: why nothing can be shown any more, once `ended` is set."""
+        """failure: why nothing can be shown any more, once `ended` is set. parting: what to say once it is closed."""
 
         failure: str | None
         ended: Event
+
+        @property
+        def parting(self) -> str | None: ...
 
 
 __all__ = ["preview", "serve"]
@@ -89,12 +92,12 @@ def preview(source: Path, host: str, port: int, no_browser: bool, debug: bool, *
 
     The first line printed is the address with its token; nobody else can open the page. There, models and scales can be
     changed while it plays, the time and size of the whole job predicted, and the job started. Sound plays along. Where
-    the model is too slow, frames are left out, and the page says so. One page shows at a time, and while none does,
-    nothing runs.
+    the model is too slow a faster one plays, or a part of the picture, and the page says so. One page shows at a time,
+    and while none does, nothing runs.
 
     Needs one more package: pip install 'vidsr[preview]'
 
-    Ctrl-C ends it, with exit code 0; 1 says that IN cannot be shown.
+    Ctrl-C ends it, with exit code 0; 1 says that IN cannot be shown, or the page not served.
     """
     from vidsr.errors import InputError
     from vidsr.job import Settings
@@ -122,6 +125,8 @@ def serve(session: Ending, server: Server, *, browser: bool) -> int:
         late.daemon = True
         late.start()
     late.cancel()
+    if session.parting is not None:
+        click.echo(f"vidsr: {session.parting}", err=True)
     return code
 
 

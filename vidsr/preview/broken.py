@@ -17,6 +17,7 @@ class BrokenSession:
     def __init__(self, failure: str) -> None:
         self.failure: str | None = failure
         self._told = failure
+        self.parting = None
         self.ended = Event()
         self.ended.set()
 

@@ -58,6 +58,11 @@ class PreviewSession:
         self._player = Player(self._source, settings, self._fail)
         self._player.start()
 
+    @property
+    def parting(self) -> str | None:
+        """What became of a job that `close` has ended."""
+        return self._work.parting
+
     def attach(self, outbox: Outbox) -> None:
         if self.failure is not None:
             outbox.tell({"tell": "broken", "text": self.failure})
@@ -112,10 +117,10 @@ class PreviewSession:
         return picture_name(self._source.path, float(shot.ticket.held.seconds), which), png_bytes(image)
 
     def close(self) -> None:
-        self._work.stop()  # first, since what is done of a job needs the time
+        self._predictor.cancel()
+        self._work.close()  # first, since what is done of a job needs the time
         self._predictor.close()
         self._player.close()
-        self._work.close()
 
     def _predict(self, settings: Settings) -> None:
         if self._work.running:

@@ -37,6 +37,8 @@ class Work:
         self._thread: Thread | None = None
         self._closed = False
         self._lock = Lock()
+        self.parting: str | None = None
+        """Of a job that `close` has ended: what became of it."""
 
     @property
     def running(self) -> bool:
@@ -81,11 +83,14 @@ class Work:
         """Ends the job, at once where it takes longer than `seconds`, and waits until it is over."""
         with self._lock:
             self._closed = True
+        cut_off = self.running
         self.stop()
         if self._thread is not None:
             self._thread.join(seconds)
             self._cancel.set()
             self._thread.join()
+        if cut_off:
+            self.parting = f"the job towards {self._job.told.message['target']}: {self._job.told.message['text']}"
 
     def _run(self, source: Path, target: Path, settings: Settings) -> None:
         try:
