@@ -115,7 +115,8 @@ class Footage:
             return None
         frame = self._reader.read(self._buffers[self._turn], until)
         if frame is None:
-            self._last = self._latest or self._last
+            if not self._given_up():
+                self._last = self._latest or self._last
             return None
         self._turn = (self._turn + 1) % _HELD
         self._latest = frame.pts * frame.time_base - self._source.start_seconds
