@@ -278,7 +278,7 @@ def test_torch_makes_no_scores() -> None:
     scores = config.heads * 36 * config.window**4
     seen: list[tuple[str, int]] = []
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[misc, name-defined]
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
             result = function(*arguments, **(options or {}))
             results = result if isinstance(result, tuple | list) else [result]

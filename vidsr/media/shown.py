@@ -72,6 +72,12 @@ class Shown:
         self._coded = (self._layout, self._color) if yuv else (replace(self._layout, family="yuv", bits=8), _JFIF)
         self._jpeg: _Jpeg | None = None
 
+    @classmethod
+    def enlarged(cls, layout: FrameLayout, color: ColorTags, source: FrameLayout) -> Shown:
+        """For what an engine has made of `source`: where the tags leave the matrix open, the source's size decides, as
+        it does for the engine."""
+        return cls(layout, color.resolved(height=source.height, width=source.width, rgb=layout.family == "rgb"))
+
     def jpeg(self, planes: Sequence[Plane], quality: float, *, most_width: int | None = None) -> bytes:
         """A JPEG, subsampled as the planes are, at most that wide.
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Event, Thread
 from typing import Any
 
@@ -95,11 +95,9 @@ class Lane:
         layout = stream.source.video.layout
         rate = stream.source.video.rate or Fraction(25)
         self.pace = Pace(float(1 / (2 * rate if stream.deinterlace == "field" else rate)))
-        self._original = lru_cache(_COLORS)(lambda color: Shown(layout, color))
-        self._exact = lru_cache(_COLORS)(lambda color: Shown(layout, color))
-        # Where the tags leave the matrix open it goes by the source's size, as the engine's does.
-        color = stream.color.resolved(height=layout.height, width=layout.width, rgb=stream.layout.family == "rgb")
-        self._enlarged = Shown(stream.layout, color)
+        # Of the source's frames one for the reader's thread and one for ours: they belong to one each.
+        self._original, self._exact = (lru_cache(_COLORS)(partial(Shown, layout)) for _ in range(2))
+        self._enlarged = Shown.enlarged(stream.layout, stream.color, layout)
         self._spec = stream.spec()
         self.reader = LiveReader(
             name, desk, self._footage, layout, self.pace,

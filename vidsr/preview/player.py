@@ -223,7 +223,7 @@ class Player:
 
     def _hold(self) -> None:
         """Notes where the viewer is."""
-        if self._desk.wish.playing and not self._ended:
+        if self._desk.wish.playing:
             self._at = Fraction(self._desk.seconds)
 
     def _wish(self, by: int = 0, *, ended: bool = False) -> None:
@@ -338,8 +338,6 @@ class Player:
         if not wish.playing:
             self._at, self._steps = shot.ticket.held.seconds, 0
         else:
-            if self._ended:
-                self._at = shot.ticket.held.seconds
             self._figures.sent(sent, latency)
         if shot.pixels is not None:
             with self._exact_made:

@@ -45,11 +45,9 @@ class _Painter:
 
     def __init__(self, job: Job, color: ColorTags) -> None:
         self.color = color
-        self._original = Shown(job.source.video.layout, color)
-        given, made = job.source.video.layout, job.video.layout
-        # Where the tags leave the matrix open it goes by the source's size, as the engine's does.
-        tags = job.video.color.resolved(height=given.height, width=given.width, rgb=made.family == "rgb")
-        self._enlarged = Shown(made, tags)
+        source = job.source.video.layout
+        self._original = Shown(source, color)
+        self._enlarged = Shown.enlarged(job.video.layout, job.video.color, source)
 
     def jpegs(self, pair: _Pair) -> list[bytes]:
         return [self._original.jpeg(pair.original, _QUALITY), self._enlarged.jpeg(pair.enlarged, _QUALITY)]
