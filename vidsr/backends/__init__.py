@@ -113,6 +113,8 @@ def _usable(name: str, device: str, options: EngineOptions, model: Model) -> tup
     if unfit := backend.unfit(model):
         raise _Lack(unfit)
     settled = backend.settle(options)
+    if options.streams not in (0, settled.streams):
+        raise BackendError(f"--streams {options.streams}: {name} on {settled.device} computes one frame at a time")
     if settled.precision == "int8":
         for member in model.members:
             learned_ranges(member)

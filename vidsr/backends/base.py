@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from vidsr.color import Conversion
 from vidsr.frame import FrameLayout, Plane
+from vidsr.graph import ModelProto
 from vidsr.models import Model
 
-__all__ = ["Backend", "Engine", "EngineOptions", "PlainBackend", "Precision", "Slot", "Watch"]
+__all__ = ["Backend", "Engine", "EngineOptions", "Part", "PlainBackend", "Precision", "Slot", "Watch"]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
@@ -78,14 +79,17 @@ class EngineOptions:
     """What a person may choose about an engine.
 
     device: the backend's own name for one, or "auto". cache: folder for compiled models, with one for each backend in
-    it; None for no cache. slots: frames in flight, which share the memory of the device. sizes: (height, width) of the
-    smallest and the largest frames that one compiled model is to serve; None for one that serves its own size alone.
+    it; None for no cache. slots: frames in flight, which share the memory of the device. streams: frames that a
+    processor computes at once, each on its share of the cores; 0 for as many as the backend finds best. sizes: (height,
+    width) of the smallest and the largest frames that one compiled model is to serve; None for one that serves its own
+    size alone.
     """
 
     device: str = "auto"
     precision: Precision = "auto"
     cache: Path | None = None
     slots: int = 4
+    streams: int = 0
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
 
 
@@ -97,6 +101,26 @@ class Watch:
     progress: Callable[[float], None] = lambda done: None
     warn: Callable[[str], None] = lambda text: None
     stop: Event = field(default_factory=Event)
+
+
+class Part(Protocol):
+    """A part of a graph made runnable. Belongs to the thread that made it.
+
+    given, made: arrays by the names of the part's inputs and outputs, always the same ones; between `submit` and `wait`
+    they are the library's. Their dtypes are the library's own: what one part makes another takes as it is.
+    """
+
+    @property
+    def given(self) -> Mapping[str, NDArray[Any]]: ...
+
+    @property
+    def made(self) -> Mapping[str, NDArray[Any]]: ...
+
+    def submit(self) -> None:
+        """Starts on `given` and returns."""
+
+    def wait(self) -> None:
+        """Returns when `made` holds the result. Releases the GIL while waiting."""
 
 
 class Backend(Protocol):
@@ -115,7 +139,8 @@ class Backend(Protocol):
         """None where it can run this model, else why not."""
 
     def settle(self, options: EngineOptions) -> EngineOptions:
-        """The options with device and precision decided, nothing "auto". Raises BackendError if they cannot be had."""
+        """The options with device, precision and streams decided, nothing "auto". Raises BackendError if they cannot be
+        had."""
 
     def machine(self, options: EngineOptions) -> str:
         """What of the device the last bits of a result may depend on, in words; the same for cards of one kind."""
@@ -140,6 +165,15 @@ class Backend(Protocol):
         """Makes an engine from settled options; may compile for seconds. prepared: what `prepare` gave for the same.
         Raises BackendError."""
 
+    def graph(
+        self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions
+    ) -> ModelProto | None:
+        """What `open` runs for settled options, as one that can be run in parts; None where parts cannot be had."""
+
+    def open_part(self, proto: ModelProto, exact: Set[str], options: EngineOptions) -> Sequence[Part]:
+        """A part of what `graph` gave, once for each of `options.streams`. exact: names of inputs and outputs that stay
+        FP32 whatever the precision. Raises BackendError."""
+
 
 class PlainBackend:
     """What a backend answers that runs every model in the host's memory, fuses attention, and compiles in seconds."""
@@ -159,3 +193,11 @@ class PlainBackend:
         self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions, watch: Watch
     ) -> object:
         return None
+
+    def graph(
+        self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions
+    ) -> ModelProto | None:
+        return None
+
+    def open_part(self, proto: ModelProto, exact: Set[str], options: EngineOptions) -> Sequence[Part]:
+        raise NotImplementedError

@@ -107,7 +107,7 @@ class OnnxRuntimeBackend(PlainBackend):
             raise BackendError(f"--device {options.device}: this ONNX Runtime has only {names}")
         if options.precision == "int8" and provider != _PROVIDERS["cpu"]:
             raise BackendError(f"--precision int8: onnxruntime runs it on cpu only, not {options.device}")
-        return replace(options, device=provider, precision="int8" if options.precision == "int8" else "fp32")
+        return replace(options, device=provider, precision="int8" if options.precision == "int8" else "fp32", streams=1)
 
     def open(
         self,

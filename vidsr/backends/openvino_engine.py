@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,11 +15,11 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from vidsr.backends.base import Engine, EngineOptions, PlainBackend, Precision, Slot
+from vidsr.backends.base import Engine, EngineOptions, Part, PlainBackend, Precision, Slot
 from vidsr.backends.library import trouble
 from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout
-from vidsr.graph import CODES_FROM_RGB, HEAD, RGB_FROM_CODES, TAIL, compose, plane_names
+from vidsr.graph import CODES_FROM_RGB, HEAD, RGB_FROM_CODES, TAIL, ModelProto, compose, plane_names
 from vidsr.models import Model
 from vidsr.quantise import written
 
@@ -37,37 +38,17 @@ def _openvino() -> Any:
 
 
 class OpenVinoEngine:
-    """Compiled for latency: one stream over all cores, one inference request a slot."""
+    """One inference request a slot, `options.streams` of them at once, each on its share of the cores."""
 
     def __init__(self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> None:
-        openvino = _openvino()
-        device, precision = options.device, options.precision
-        self.source, self.target, self._device = source, target, device
-        self.in_flight = 2
-        self.description = f"OpenVINO {device}, {precision.upper()}"
-        core = openvino.Core()
-        hint = _hint(core, device, precision)
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
-        if options.cache is not None:
-            settings["CACHE_DIR"] = str(options.cache / "openvino")
+        self.source, self.target = source, target
+        self.in_flight = options.streams + 1
+        self.description = f"OpenVINO {options.device}, {options.precision.upper()}"
         try:
-            composed = compose(written(model, precision), source, target, multiple=model.multiple, guard=model.guarded)
-            graph = core.read_model(composed.SerializeToString())
-            if hint != "f32":
-                graph = _keep_colour_exact(core, graph)
-            self._compiled = self._compile(core, graph, settings)
+            self._compiled = _compiled(_composed(model, source, target, options), options)
         except RuntimeError as error:
-            raise BackendError(f"OpenVINO cannot run {model.name} on {device}: {_reason(error)}") from error
+            raise BackendError(f"OpenVINO cannot run {model.name} on {options.device}: {_reason(error)}") from error
         self._slots: list[Slot] = []
-
-    def _compile(self, core: Any, graph: Any, settings: dict[str, Any]) -> Any:
-        try:
-            return core.compile_model(graph, self._device, settings)
-        except RuntimeError:
-            # The cache is a convenience: a full or read-only disk must not keep the model from running.
-            if settings.pop("CACHE_DIR", None) is None:
-                raise
-            return core.compile_model(graph, self._device, settings)
 
     def slots(self, count: int) -> Sequence[Slot]:
         tensor = _openvino().Tensor
@@ -98,6 +79,21 @@ class OpenVinoEngine:
         self._compiled = None
 
 
+class OpenVinoPart:
+    """One inference request of a part."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self.given = {port.any_name: request.get_tensor(port).data for port in request.model_inputs}
+        self.made = {port.any_name: request.get_tensor(port).data for port in request.model_outputs}
+
+    def submit(self) -> None:
+        self._request.start_async()
+
+    def wait(self) -> None:
+        self._request.wait()
+
+
 class OpenVinoBackend(PlainBackend):
     name = "openvino"
     memory_overhead = 1.1
@@ -119,7 +115,8 @@ class OpenVinoBackend(PlainBackend):
             abilities = ["FP32"] if combined else core.get_property(device, "OPTIMIZATION_CAPABILITIES")
         except RuntimeError as error:  # "CPU.7" and the like
             raise BackendError(f"--device {options.device}: OpenVINO cannot use it ({_reason(error)})") from error
-        return replace(options, device=device, precision=_precision(options.precision, device, abilities))
+        precision = _precision(options.precision, device, abilities)
+        return replace(options, device=device, precision=precision, streams=options.streams or _streams(device))
 
     def open(
         self,
@@ -130,6 +127,18 @@ class OpenVinoBackend(PlainBackend):
         prepared: object = None,
     ) -> Engine:
         return OpenVinoEngine(model, source, target, options)
+
+    def graph(
+        self, model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions
+    ) -> ModelProto | None:
+        return _composed(model, source, target, options) if options.device == "CPU" else None
+
+    def open_part(self, proto: ModelProto, exact: Set[str], options: EngineOptions) -> Sequence[Part]:
+        try:
+            compiled = _compiled(proto, options, exact)
+            return [OpenVinoPart(compiled.create_infer_request()) for _ in range(options.streams)]
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO cannot run a part of the model: {_reason(error)}") from error
 
 
 def open_raw(model: Model) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
@@ -157,11 +166,63 @@ def open_raw(model: Model) -> Callable[[NDArray[np.float32]], NDArray[np.float32
     return run
 
 
+def _composed(model: Model, source: FrameLayout, target: FrameLayout, options: EngineOptions) -> ModelProto:
+    lowered = written(model, options.precision)
+    return compose(lowered, source, target, multiple=model.multiple, guard=model.guarded)
+
+
+def _compiled(proto: ModelProto, options: EngineOptions, exact: Set[str] | None = None) -> Any:
+    """A compiled graph. exact: of a part, see `OpenVinoBackend.open_part`. Raises RuntimeError."""
+    openvino = _openvino()
+    core = openvino.Core()
+    hint = _hint(core, options.device, options.precision)
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+    if options.streams > 1:
+        settings["NUM_STREAMS"] = str(options.streams)
+    if options.cache is not None:
+        settings["CACHE_DIR"] = str(options.cache / "openvino")
+    graph = core.read_model(proto.SerializeToString())
+    if hint != "f32":
+        graph = _keep_colour_exact(core, graph)
+    if exact is not None:
+        # Streams of several compiled graphs would be pinned to the same cores.
+        settings["ENABLE_CPU_PINNING"] = False
+        graph = _passing(graph, hint, exact)
+    try:
+        return core.compile_model(graph, options.device, settings)
+    except RuntimeError:
+        # The cache is a convenience: a full or read-only disk must not keep the model from running.
+        if settings.pop("CACHE_DIR", None) is None:
+            raise
+        return core.compile_model(graph, options.device, settings)
+
+
+def _passing(graph: Any, hint: str, exact: Set[str]) -> Any:
+    """The graph of a part that takes and gives what is not `exact` as its convolutions store it."""
+    openvino = _openvino()
+    if hint == "f32":
+        return graph
+    border = openvino.preprocess.PrePostProcessor(graph)
+    lowered = getattr(openvino.Type, hint)
+    ports = [*zip(graph.inputs, map(border.input, range(len(graph.inputs))), strict=True)]
+    ports += zip(graph.outputs, map(border.output, range(len(graph.outputs))), strict=True)
+    for port, processed in ports:
+        if port.any_name not in exact and port.element_type == openvino.Type.f32:
+            processed.tensor().set_element_type(lowered)
+    return border.build()
+
+
 def _hint(core: Any, device: str, precision: Precision) -> str:
     """What is not INT8 is the fastest that the device has. Without BF16 instructions that hint is emulated."""
     if precision == "int8":
         precision = "bf16" if "BF16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES") else "fp32"
     return _HINTS[precision]
+
+
+def _streams(device: str) -> int:
+    """Two frames at once, each on half of the cores, wait less for each other's threads, and for those of an encoder
+    beside them, than one on all."""
+    return min(2, len(os.sched_getaffinity(0))) if device == "CPU" else 1
 
 
 def _precision(wanted: Precision, device: str, abilities: Sequence[str]) -> Precision:

@@ -57,7 +57,7 @@ class TensorRtBackend(PlainBackend):
         precision = "fp16" if options.precision == "auto" else options.precision
         if precision not in known:
             raise BackendError(f"--precision {precision}: tensorrt runs fp16 and fp32; leave it at auto")
-        return replace(options, device=device, precision=precision)
+        return replace(options, device=device, precision=precision, streams=1)
 
     def machine(self, options: EngineOptions) -> str:
         return ", ".join(sorted({card.name for card in _cards(options.device)}))

@@ -14,7 +14,7 @@ from vidsr.errors import MemoryBudgetError
 from vidsr.frame import FrameLayout
 from vidsr.models import Model
 
-__all__ = ["TiledEngine", "halo_of", "smaller_tile", "tile_layouts", "tile_size"]
+__all__ = ["TiledEngine", "halo_of", "smaller_tile", "steps_of", "tile_layouts", "tile_size"]
 
 _MIN_INSIDE = 16
 # The chroma filters around the model reach two chroma samples up and, on the finer grid behind it, four luma ones down.
@@ -29,11 +29,11 @@ def halo_of(model: Model, source: FrameLayout, target: FrameLayout) -> int | Non
     reach = model.overlap
     if model.radius is not None:
         reach += _CHROMA_REACH * max(*source.chroma, *target.chroma)
-    step = math.lcm(*_steps(source, target, model.tile_step))
+    step = math.lcm(*steps_of(source, target, model.tile_step))
     return -(-reach // step) * step
 
 
-def _steps(source: FrameLayout, target: FrameLayout, multiple: int) -> tuple[int, int]:
+def steps_of(source: FrameLayout, target: FrameLayout, multiple: int) -> tuple[int, int]:
     """What tiles begin on multiples of, down and right: where chroma samples of both source and target begin, and
     where the model does. multiple: `Model.tile_step`."""
     scale = target.height // source.height
@@ -84,7 +84,7 @@ def tile_size(
             f"{size} frames need about {whole / 2**20:.0f}M with {model.name}, which looks at the whole picture and "
             f"cannot work in tiles: raise --memory (now {budget_bytes / 2**20:.0f}M)"
         )
-    step = math.lcm(*_steps(source, target, model.tile_step))
+    step = math.lcm(*steps_of(source, target, model.tile_step))
     rows = columns = 1
     while True:
         height = _tile_length(source.height, rows, halo, step)
@@ -159,14 +159,14 @@ class TiledEngine:
         height, width = layouts[0].height, layouts[0].width
         self._inner = open_inner(*layouts)
         self.description = f"{self._inner.description}, in tiles of {width}x{height}"
-        step_y, step_x = _steps(source, target, multiple)
+        step_y, step_x = steps_of(source, target, multiple)
         self._spans = [
             (rows, columns)
             for rows in _spans(source.height, height, halo, step_y)
             for columns in _spans(source.width, width, halo, step_x)
         ]
         try:
-            self._work = list(self._inner.slots(2))
+            self._work = list(self._inner.slots(self._inner.in_flight))
         except BaseException:
             self._inner.close()
             raise

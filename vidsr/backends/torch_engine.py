@@ -134,7 +134,7 @@ class TorchBackend(PlainBackend):
             raise BackendError(
                 f"--device {options.device}: torch cannot use it ({str(error).splitlines()[0]})"
             ) from error
-        return replace(options, device=device, precision="fp32")
+        return replace(options, device=device, precision="fp32", streams=1)
 
     def machine(self, options: EngineOptions) -> str:
         if not options.device.startswith("cuda"):
@@ -217,7 +217,7 @@ def _settled_cards(options: EngineOptions, device: str) -> EngineOptions:
         precision = "fp16" if fast else "fp32"
     if precision not in ("fp16", "fp32"):
         raise BackendError(f"--precision {precision}: torch runs fp16 and fp32 on a card; leave it at auto")
-    return replace(options, device=settled, precision=precision)
+    return replace(options, device=settled, precision=precision, streams=1)
 
 
 def _unsupported(index: int) -> str | None:

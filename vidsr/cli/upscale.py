@@ -44,6 +44,7 @@ Other commands (each has its own --help):
   vidsr import     turn a checkpoint (.pth, .safetensors) into a model
   vidsr eval       measure a model on pictures or on a video
   vidsr compare    crops of a video by several models, side by side
+  vidsr bench      how fast this machine is, what limits it, what would help
   vidsr train      make a model from a folder of pictures
   vidsr doctor     what this machine can run, and what is missing
   vidsr build      compile a model for a size ahead of the first run
@@ -250,11 +251,25 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
 @_option(
     "--slots",
     type=click.IntRange(1, 16),
-    default=4,
-    show_default=True,
     section="Machine",
     metavar="N",
     help="Frames in flight, on each card where there are several: more hide copies, fewer take less memory.",
+)
+@_option(
+    "--streams",
+    type=click.IntRange(1, 16),
+    section="Machine",
+    metavar="N",
+    help="Frames that a processor computes at once, each on its share of the cores; takes memory for each.",
+)
+@_option(
+    "--reuse",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    show_default=True,
+    section="Machine",
+    help="auto does not compute again what a frame has in common with the one before: held drawings, still parts of "
+    "screens. The result is the same, bit for bit.",
 )
 @_option("--watch", is_flag=True, section="Output", help="A page in the browser that shows the run; says its address.")
 @_option(

@@ -13,6 +13,8 @@ Only `onnx` and numpy. `vidsr.half` lowers a model's precision before it is comp
 
 from __future__ import annotations
 
+from onnx import ModelProto
+
 from vidsr.graph.border import CODES_FROM_RGB, HEAD, RGB_FROM_CODES, TAIL
 from vidsr.graph.builder import Builder, export_model, free_inputs, opset_of
 from vidsr.graph.chain import CHAIN_REACH, Link, chained
@@ -29,6 +31,7 @@ __all__ = [
     "TAIL",
     "Builder",
     "Link",
+    "ModelProto",
     "PlaneTensor",
     "Planes",
     "chained",

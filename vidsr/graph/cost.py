@@ -6,9 +6,10 @@ import math
 
 import onnx
 
+from vidsr.graph.measure import shapes_of
 from vidsr.graph.settle import inferred
 
-__all__ = ["multiply_adds"]
+__all__ = ["multiply_adds", "node_pairs"]
 
 _SIDE = 96
 """A multiple of most windows, so that little of what is counted is padding."""
@@ -18,14 +19,12 @@ def multiply_adds(proto: onnx.ModelProto) -> float:
     """Multiplications and additions in pairs, an input pixel, of convolutions and matrix products: what takes the
     time of nearly all networks."""
     known = inferred(proto, _SIDE, _SIDE)
-    shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*known.graph.input, *known.graph.value_info, *known.graph.output)
-    } | {tensor.name: list(tensor.dims) for tensor in known.graph.initializer}
-    return sum(_pairs(node, shapes) for node in known.graph.node) / _SIDE**2
+    shapes = shapes_of(known)
+    return sum(node_pairs(node, shapes) for node in known.graph.node) / _SIDE**2
 
 
-def _pairs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
+def node_pairs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
+    """Of one node, in pairs. shapes: of all tensors, weights included."""
     first, second = (shapes.get(name, []) for name in [*node.input, "", ""][:2])
     made = shapes.get(node.output[0], [])
     match node.op_type:

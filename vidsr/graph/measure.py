@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -12,7 +13,7 @@ from onnx import TensorProto, numpy_helper
 
 from vidsr.graph.settle import inferred
 
-__all__ = ["MOST", "multiple", "output_shape", "peak_bytes", "radius", "score_bytes"]
+__all__ = ["MOST", "multiple", "output_shape", "peak_bytes", "radius", "reach_from", "score_bytes", "shapes_of"]
 
 MOST = 48
 _WINDOWED = {"Conv", "MaxPool", "AveragePool", "Pad"}
@@ -54,17 +55,45 @@ def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
 
 def radius(proto: onnx.ModelProto) -> int | None:
-    """How far an output depends on the input, in input pixels; None where the whole picture may matter.
-
-    Walks the graph with (pixels seen before, after, step) per tensor, up to the first unknown operator. Sample `i` of
-    a tensor lies at pixel `i * step` of the input, and what it sees is counted from there.
-    """
+    """How far an output depends on the input, in input pixels; None where the whole picture may matter."""
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
-    reach = {
-        value.name: (Fraction(0), Fraction(0), Fraction(1)) for value in proto.graph.input if value.name not in tensors
-    }
+    start = {value.name: 1 for value in proto.graph.input if value.name not in tensors}
+    reach = _walk(proto.graph.node, tensors, start)
+    return None if reach is None else _far(reach[proto.graph.output[0].name])
+
+
+def reach_from(
+    graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto], start: dict[str, int], ends: set[str]
+) -> int | None:
+    """How far the tensors `ends` depend on those of `start` through these nodes of a graph, in pixels; None where the
+    whole picture may matter. start: pixels between the samples of each."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    reach = _walk(nodes, tensors, start)
+    if reach is None:
+        return None
+    return max((_far(reach[name]) for name in ends if name in reach and name not in start), default=0)
+
+
+_Seen = tuple[Fraction, Fraction, Fraction]
+"""Pixels before, pixels after, step."""
+
+
+def _far(seen: _Seen) -> int:
+    # The last sample that belongs to a pixel lies 1 - fine behind it.
+    first, last, fine = seen
+    return math.floor(max(Fraction(0), first, last + 1 - fine))
+
+
+def _walk(
+    nodes: Iterable[onnx.NodeProto], tensors: dict[str, TensorProto], start: dict[str, int]
+) -> dict[str, _Seen] | None:
+    """What each tensor sees of those of `start`, of which the steps are given; None at the first unknown operator.
+
+    Sample `i` of a tensor lies at pixel `i * step` of the input, and what it sees is counted from there.
+    """
+    reach = {name: (Fraction(0), Fraction(0), Fraction(step)) for name, step in start.items()}
     sized: set[str] = set()
-    for node in proto.graph.node:
+    for node in nodes:
         if node.op_type == "Constant":
             tensors[node.output[0]] = _attribute(node, "value", TensorProto())
             continue
@@ -99,11 +128,9 @@ def radius(proto: onnx.ModelProto) -> int | None:
             before += step * (factor - 1)
         elif node.op_type not in _POINTWISE and not _begins_whole(node, tensors):
             return None
-        for output in node.output:
-            reach[output] = (before, after, step)
-    first, last, fine = reach[proto.graph.output[0].name]
-    # The last sample that belongs to a pixel lies 1 - fine behind it.
-    return math.floor(max(Fraction(0), first, last + 1 - fine))
+        # What a convolution of `start` itself makes is told by `start`.
+        reach |= {name: (before, after, step) for name in node.output if name not in start}
+    return reach
 
 
 def _window(node: onnx.NodeProto, tensors: dict[str, TensorProto]) -> list[tuple[int, int]] | None:
@@ -195,6 +222,13 @@ def _scores(proto: onnx.ModelProto) -> list[list[str]]:
             if node is not None and node.op_type == "MatMul":
                 found.append([*tensors, node.output[0]])
     return found
+
+
+def shapes_of(proto: onnx.ModelProto) -> dict[str, list[int]]:
+    """Of all tensors of a graph with fixed sizes, weights included; 0 for what shape inference cannot tell."""
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    values = {value.name: list(_shape(value)) for value in (*graph.input, *graph.value_info, *graph.output)}
+    return values | {tensor.name: list(tensor.dims) for tensor in graph.initializer}
 
 
 def _sizes(proto: onnx.ModelProto) -> dict[str, float]:

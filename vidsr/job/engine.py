@@ -13,6 +13,8 @@ import platformdirs
 from vidsr import backends
 from vidsr.backends import Backend, Engine, EngineOptions, Watch
 from vidsr.backends.alpha import AlphaEngine, alpha_parts
+from vidsr.backends.reuse import ReusingEngine
+from vidsr.backends.staged import Staged, stages_of
 from vidsr.backends.tiled import TiledEngine, halo_of, smaller_tile, tile_layouts, tile_size
 from vidsr.color import ColorTags, Conversion, conversion
 from vidsr.errors import DeviceMemoryError, MemoryBudgetError, UsageError
@@ -38,6 +40,10 @@ _MEMORY_SHARE = 0.4
 _DEVICE_SHARE = 0.8
 """The rest is for what else there is on a card: decoder, encoder, the library's own."""
 _LEAST_SLOTS, _MOST_SLOTS = 2, 16
+_SPARE_SLOTS = 3
+"""One is decoded, one waits for the model, one is encoded."""
+_REUSE_SHARE = 0.2
+"""Of the free memory, for what frames have in common."""
 _TILES_AT_ONCE = 2
 _FALLBACK_MEMORY = 4 * 2**30
 
@@ -46,6 +52,7 @@ _FALLBACK_MEMORY = 4 * 2**30
 class EnginePlan:
     """An engine that is decided but not made yet. tile: (height, width) where frames must be cut, else None.
 
+    reuse_bytes: memory for what frames have in common; 0 where they are not compared.
     prepared: what `prepare` gave, by the layouts it was for. on_tile: see `TiledEngine`. notes: what the user should
     know of the engines that were made.
     """
@@ -56,6 +63,7 @@ class EnginePlan:
     source: FrameLayout
     target: FrameLayout
     tile: tuple[int, int] | None
+    reuse_bytes: int = 0
     prepared: dict[tuple[FrameLayout, FrameLayout], object] = field(default_factory=dict, compare=False)
     on_tile: Callable[[int, int], None] = field(default=lambda done, count: None, compare=False)
     notes: Notes = field(default_factory=Notes, compare=False)
@@ -82,8 +90,8 @@ class EnginePlan:
         """The same in FP32. Instead of a card the processor does it: frames that need it are few, and not worth minutes
         of compiling and memory of the card."""
         if self.options.device.startswith("cuda"):
-            return _planned(Settings(device="cpu", precision="fp32"), self.model, self.source, self.target)
-        return replace(self, options=replace(self.options, precision="fp32"))
+            return _planned(Settings(device="cpu", precision="fp32", reuse="off"), self.model, self.source, self.target)
+        return replace(self, options=replace(self.options, precision="fp32", streams=1), reuse_bytes=0)
 
     def _parts(self) -> list[tuple[FrameLayout, FrameLayout]]:
         """(source, target) of the engines that `open` makes, but for tiles."""
@@ -114,11 +122,23 @@ class EnginePlan:
             return self.backend.open(self.model, source, target, self.options, prepared)
 
         if tile is None:
-            return inner(source, target)
+            return self._reusing(inner(source, target))
         halo = halo_of(self.model, source, target)
         assert halo is not None
         multiple = self.model.tile_step
-        return TiledEngine(inner, source, target, tile=tile, halo=halo, multiple=multiple, on_tile=self.on_tile)
+        tiled = TiledEngine(inner, source, target, tile=tile, halo=halo, multiple=multiple, on_tile=self.on_tile)
+        return self._reusing(tiled)
+
+    def _reusing(self, engine: Engine) -> Engine:
+        """With what frames have in common computed once. Tiles and cards have it for whole frames alone: what passes
+        parts of a model would take the memory that tiles save, and a card would compile each part for minutes."""
+        if not self.reuse_bytes:
+            return engine
+        ends = (self.model, engine.source, engine.target, self.options)
+        stages = None if self.tile else stages_of(self.backend, *ends, budget_bytes=self.reuse_bytes)
+        if stages is None:
+            return ReusingEngine(engine)
+        return ReusingEngine(engine, lambda: Staged(self.backend, *ends, stages))
 
     def __str__(self) -> str:
         tiles = f", tiles of {self.tile[1]}x{self.tile[0]}" if self.tile else ""
@@ -208,18 +228,20 @@ def _planned(
     many_sizes: bool = False,
 ) -> EnginePlan:
     """`plan_engine` for a model whose guard is decided."""
-    if not isinstance(settings.slots, int) or not 1 <= settings.slots <= _MOST_SLOTS:
-        raise UsageError(f"--slots {settings.slots}: give a number from 1 to {_MOST_SLOTS}")
+    for name, count in (("slots", settings.slots), ("streams", settings.streams)):
+        if count is not None and (not isinstance(count, int) or not 1 <= count <= _MOST_SLOTS):
+            raise UsageError(f"--{name} {count}: give a number from 1 to {_MOST_SLOTS}")
     if not isinstance(settings.device, str) or not settings.device:
         raise UsageError(f"--device {settings.device!r}: give a name, such as cuda:0")
     wanted = EngineOptions(
         device=settings.device,
         precision=settings.precision,
         cache=default_cache(),
-        slots=settings.slots,
+        streams=settings.streams or (1 if many_sizes else 0),
         sizes=sizes,
     )
     backend, options = backends.choose(settings.backend, wanted, model, many_sizes=many_sizes)
+    options = replace(options, slots=settings.slots or options.streams + _SPARE_SLOTS)
 
     def tile(budget: float) -> tuple[int, int] | None:
         return tile_size(
@@ -227,7 +249,7 @@ def _planned(
             source,
             target,
             item_bytes=2 if options.precision in ("bf16", "fp16") else 4,
-            overhead=backend.memory_overhead,
+            overhead=backend.memory_overhead * options.streams,
             budget_bytes=int(budget),
             fuses_attention=backend.fuses_attention,
         )
@@ -253,7 +275,18 @@ def _planned(
                     f"{options.device} has {free / 2**20:.0f} MiB free, too little for {source.width}x{source.height} "
                     f"frames with {model.name}, {how}: close what else uses it, or choose another --device"
                 ) from error
-    return EnginePlan(model=model, backend=backend, options=options, source=source, target=target, tile=size)
+    if settings.reuse not in ("auto", "off"):
+        raise UsageError(f"--reuse {settings.reuse}: choose auto or off")
+    reusing = settings.reuse == "auto" and not many_sizes
+    return EnginePlan(
+        model=model,
+        backend=backend,
+        options=options,
+        source=source,
+        target=target,
+        tile=size,
+        reuse_bytes=int(available_memory() * _REUSE_SHARE) if reusing else 0,
+    )
 
 
 def plan_notes(settings: Settings, plan: EnginePlan) -> list[str]:

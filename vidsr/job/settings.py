@@ -19,9 +19,10 @@ from vidsr.media.info import Accel, Deinterlace, SourceInfo
 if TYPE_CHECKING:
     from vidsr.job.engine import EnginePlan
 
-__all__ = ["Guarding", "Job", "Settings"]
+__all__ = ["Guarding", "Job", "Reusing", "Settings"]
 
 Guarding = Literal["auto", "on", "off"]
+Reusing = Literal["auto", "off"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,8 @@ class Settings:
 
     scale: any factor up to 16; size: "WIDTHxHEIGHT", a name such as "1080p" or "150%"; not both. start, end: seconds
     from the beginning of the file. hwaccel: what decodes. memory_bytes: for one frame's inference. slots: frames in
-    flight. tracks: see
+    flight. streams: frames that a processor computes at once. reuse: do not compute again what frames have in common
+    with the one before; the result is the same. tracks: see
     `vidsr.media.container.select`. strict: refuse whatever would be lost, and end at the first damage. resume: go on
     with an unfinished run. keep_partial: a run that is stopped leaves a playable file. verify: read the output again
     and compare. guard: keep results that leave all reason out of the picture, auto for models that need it. quality: of
@@ -59,7 +61,9 @@ class Settings:
     device: str = "auto"
     hwaccel: Accel = "auto"
     memory_bytes: int | None = None
-    slots: int = 4
+    slots: int | None = None
+    streams: int | None = None
+    reuse: Reusing = "auto"
     guard: Guarding = "auto"
     quality: int | None = None
     rate: Fraction | None = None

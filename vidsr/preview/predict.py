@@ -164,7 +164,7 @@ class _Clock:
 
 def _sample(whole: Job, start: Fraction, end: Fraction, work_seconds: float, cancel: Event) -> _Sample | None:
     """None where that part of the video has no two frames."""
-    clock = _Clock(whole.settings.slots, work_seconds)
+    clock = _Clock(whole.engine.options.slots, work_seconds)
     part = replace(whole, settings=replace(whole.settings, start=start, end=end), frames=None)
     report = job.run(part, observer=clock.event, stop=clock.stop, cancel=cancel, tap=clock.frame)
     if clock.frames < 2 or report.target is None:

@@ -1,0 +1,343 @@
+"""Exact reuse: what a frame has in common with the one before is not computed again, and nobody can tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.contract.test_engine import FORMATS, enlarged, fill, layout, picture
+from vidsr import models
+from vidsr.backends import Engine, EngineOptions, Slot, reuse, staged
+from vidsr.backends.change import TileSize, changed, cover, dilated, unchanged_share
+from vidsr.backends.openvino_engine import BACKEND
+from vidsr.backends.reuse import ReusingEngine
+from vidsr.backends.staged import CELL, Staged, stages_of
+from vidsr.frame import FrameLayout, Plane
+from vidsr.graph import Builder, export_model
+from vidsr.job import Settings, resolve_stream
+from vidsr.models import Model
+
+FP32 = EngineOptions(device="CPU", precision="fp32", streams=2)
+RADIUS = 12
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("size", [(24, 32), (17, 21), (40, 61)])
+def test_every_changed_sample_marks_its_cell(name: str, size: tuple[int, int]) -> None:
+    source = layout(name, *size)
+    before = picture(source)
+    rng = np.random.default_rng(1)
+    for index, plane in enumerate(before):
+        down, right = source.chroma if 0 < index < 3 else (1, 1)
+        for _ in range(8):
+            y, x = (int(rng.integers(length)) for length in plane.shape)
+            now = [other.copy() for other in before]
+            now[index][y, x] ^= 1
+            mask = changed(source, before, now, CELL)
+            assert mask.shape == (-(-size[0] // CELL), -(-size[1] // CELL))
+            assert [tuple(cell) for cell in np.argwhere(mask)] == [(y * down // CELL, x * right // CELL)]
+
+
+def test_frames_of_padded_rows_are_compared_as_well() -> None:
+    source = layout("gray", 8, 16)
+    wide = np.zeros((8, 19), np.uint8)
+    now = wide.copy()
+    now[5, 15] = 1
+    now[5, 17] = 1  # beyond the picture
+    mask = changed(source, [wide[:, :16]], [now[:, :16]], CELL)
+    assert np.argwhere(mask).tolist() == [[1, 3]]
+
+
+@pytest.mark.parametrize("reach", [0, 1, 3, 50])
+def test_dilation(reach: int) -> None:
+    mask = np.random.default_rng(reach).random((20, 30)) > 0.98
+    wanted = np.zeros_like(mask)
+    for y, x in np.argwhere(mask):
+        wanted[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = True
+    assert np.array_equal(dilated(mask, reach), wanted)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_tiles_cover_all_that_is_marked(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = (CELL * int(rng.integers(20, 60)) for _ in range(2))
+    reach = int(rng.choice([0, 4, 6, 10]))
+    shapes = {(min(side, height), min(side, width)) for side in (32, 64)} | {(height, width)}
+    sizes = [TileSize(height=tall, width=wide, cost=tall * wide) for tall, wide in shapes]
+    mask = rng.random((height // CELL, width // CELL)) > rng.choice([0.2, 0.9, 0.999])
+    covered = cover(mask, sizes, (height, width), cell=CELL, reach=reach, limit=math.inf)
+    assert covered is not None
+    tiles, cost = covered
+    assert cost == sum(tile.size.cost for tile in tiles)
+    seen = np.zeros((height, width), bool)
+    for tile in tiles:
+        top, bottom, left, right = tile.inside
+        assert 0 <= tile.top <= height - tile.size.height and 0 <= tile.left <= width - tile.size.width
+        assert tile.top % 2 == 0 and tile.left % 2 == 0
+        for edge, begin, length, whole in (
+            (top, tile.top, tile.size.height, height),
+            (left, tile.left, tile.size.width, width),
+        ):
+            assert edge == begin == 0 or edge - begin >= reach
+            del length, whole
+        assert bottom == height or tile.top + tile.size.height - bottom >= reach
+        assert right == width or tile.left + tile.size.width - right >= reach
+        seen[top:bottom, left:right] = True
+    assert seen[np.kron(mask, np.ones((CELL, CELL), bool))].all()
+
+
+def test_a_cover_that_costs_too_much_is_given_up() -> None:
+    sizes = [TileSize(height=16, width=16, cost=0.5)]
+    mask = np.eye(16, dtype=bool)
+    assert cover(mask, sizes, (64, 64), cell=CELL, reach=4, limit=1.0) is None
+
+
+def test_share_of_what_stands_still() -> None:
+    rows = np.zeros((4, 80), np.uint8)
+    now = rows.copy()
+    assert unchanged_share(rows, now) == 1
+    now[0, :40] = 1
+    assert unchanged_share(rows, now) == pytest.approx(1 - 5 / 40)
+    assert unchanged_share(rows[:, :3], now[:, :3]) == 0  # too narrow for runs
+
+
+def moving_model(folder: Path, corner: tuple[int, int]) -> Model:
+    """x2: moves the picture by `RADIUS` towards a corner, a pixel each convolution, so that an output depends on the
+    very rim of what it may depend on."""
+    kernel, spread = np.zeros((3, 3, 3, 3), np.float32), np.zeros((12, 3, 1, 1), np.float32)
+    for channel in range(3):
+        kernel[channel, channel, corner[0], corner[1]] = 1
+        spread[4 * channel : 4 * channel + 4, channel] = 1
+
+    def network(build: Builder, tensor: str) -> str:
+        for index in range(RADIUS):
+            weights = build.constant(kernel, f"step_{index}")
+            tensor = build.op("Conv", tensor, weights, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        tensor = build.op("Conv", tensor, build.constant(spread, "spread"), kernel_shape=[1, 1])
+        return build.op("DepthToSpace", tensor, blocksize=2, mode="CRD")
+
+    path = folder / f"moving{corner[0]}{corner[1]}.onnx"
+    proto = export_model(network, name="moving", metadata={"network": "test", "guard": "off"})
+    path.write_bytes(proto.SerializeToString())
+    return models.load(str(path))
+
+
+@pytest.fixture
+def many_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small models are cut as large ones are, into small tiles, at once, and whatever it costs."""
+    monkeypatch.setattr(staged, "_STAGE_PAIRS", 1)
+    monkeypatch.setattr(staged, "_SIDES", (48, 64))
+    monkeypatch.setattr(reuse, "_PROMISES", 1)
+    monkeypatch.setattr(reuse, "_WORTH", 1e9)
+
+
+def reusing(model: Model, source: FrameLayout, options: EngineOptions = FP32) -> ReusingEngine:
+    target = enlarged(source, model.scale)
+    stages = stages_of(BACKEND, model, source, target, options, budget_bytes=2**30)
+    assert stages is not None and len(stages) > 1
+    ends = (BACKEND, model, source, target, options)
+    return ReusingEngine(BACKEND.open(*ends[1:]), lambda: Staged(*ends, stages))
+
+
+def outputs(engine: Engine, frames: Sequence[Sequence[Plane]]) -> Iterator[list[Plane]]:
+    """A copy of what the engine makes of each frame, with two slots in turn, as in a pipeline."""
+    slots = list(engine.slots(2))
+    for index, planes in enumerate(frames):
+        slot: Slot = slots[index % 2]
+        for plane in slot.output:
+            plane.fill(7)  # whatever is not written shows
+        fill(engine, slot, planes)
+        engine.submit(slot)
+        engine.wait(slot)
+        yield [plane.copy() for plane in slot.output]
+
+
+def same(first: Sequence[Plane], second: Sequence[Plane]) -> bool:
+    return all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 2), (2, 0), (2, 2)])
+@pytest.mark.parametrize("name", ["gbrp", "yuv420p"])
+@pytest.mark.usefixtures("many_stages")
+def test_a_change_of_one_is_followed_to_the_rim(tmp_path: Path, corner: tuple[int, int], name: str) -> None:
+    model = moving_model(tmp_path, corner)
+    assert model.radius == RADIUS
+    source = layout(name, 96, 128)
+    still = picture(source)
+    frames = [still, still, still]
+    rng = np.random.default_rng(5)
+    for _ in range(24):
+        now = [plane.copy() for plane in frames[-1]]
+        now[0][int(rng.integers(96)), int(rng.integers(128))] ^= 1
+        frames.append(now)
+    engine, plain = reusing(model, source), BACKEND.open(model, source, enlarged(source), FP32)
+    made, wanted = list(outputs(engine, frames)), list(outputs(plain, frames))
+    assert [same(one, other) for one, other in zip(made, wanted, strict=True)] == [True] * len(frames)
+    assert engine.saved.partial >= 20
+    # The changes do show, and as far away as they can.
+    moved = [(edge - 1) * -RADIUS for edge in corner]
+    far = 0
+    for before, now, small, large in zip(wanted, wanted[1:], frames, frames[1:], strict=False):
+        for y, x in np.argwhere(small[0] != large[0]):
+            place = (2 * (y + moved[0]), 2 * (x + moved[1]))
+            if all(0 <= at < size for at, size in zip(place, (192, 256), strict=True)):
+                far += before[0][place] != now[0][place]
+    assert far > 10
+    engine.close()
+    plain.close()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["span", "span-fast", "span-x4"])
+@pytest.mark.usefixtures("many_stages")
+def test_our_models_give_the_same_bits_in_parts(name: str, precision: Any) -> None:
+    model = models.load(name)
+    options = BACKEND.settle(EngineOptions(precision=precision, streams=2)) if precision in _precisions() else None
+    if options is None:
+        pytest.skip("this processor has no BF16")
+    source = layout("yuv420p", 144, 176)
+    frames = [picture(source)] * 2
+    rng = np.random.default_rng(3)
+    for _ in range(6):
+        now = [plane.copy() for plane in frames[-1]]
+        top, left = 2 * int(rng.integers(60)), 2 * int(rng.integers(70))
+        now[0][top : top + 6, left : left + 9] += 3
+        now[1][top // 2, left // 2] ^= 4
+        frames.append(now)
+    engine = reusing(model, source, options)
+    plain = BACKEND.open(model, source, enlarged(source, model.scale), options)
+    made, wanted = list(outputs(engine, frames)), list(outputs(plain, frames))
+    assert [same(one, other) for one, other in zip(made, wanted, strict=True)] == [True] * len(frames)
+    assert engine.saved.partial >= 4
+    engine.close()
+    plain.close()
+
+
+def _precisions() -> list[str]:
+    import openvino
+
+    abilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return [ability.lower() for ability in abilities]
+
+
+class Counting:
+    """An engine that repeats pixels, and counts what it was asked for."""
+
+    def __init__(self, source: FrameLayout) -> None:
+        self.source, self.target, self.in_flight, self.description = source, enlarged(source), 2, "counting"
+        self.runs = 0
+
+    def slots(self, count: int) -> list[Slot]:
+        return [Slot.allocate(self.source, self.target) for _ in range(count)]
+
+    def submit(self, slot: Slot) -> None:
+        self.runs += 1
+        for small, large in zip(slot.input, slot.output, strict=True):
+            large[:] = np.kron(small, np.ones((2, 2), small.dtype))
+
+    def wait(self, slot: Slot) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_frames_that_do_not_change_are_computed_once() -> None:
+    source = layout("yuv420p", 64, 64)
+    inner = Counting(source)
+    drawings = [picture(source, seed) for seed in range(6)]
+    frames = [drawing for drawing in drawings for _ in range(3)]
+    made = list(outputs(ReusingEngine(inner), frames))
+    for frame, output in zip(frames, made, strict=True):
+        assert same(output, [np.kron(plane, np.ones((2, 2), plane.dtype)) for plane in frame])
+    # The first drawing is not known to be held until it was seen twice.
+    assert inner.runs <= len(drawings) + 2
+
+
+def test_other_colours_are_another_picture() -> None:
+    source = layout("yuv420p", 64, 64)
+    inner = Counting(source)
+    engine = ReusingEngine(inner)
+    slot = engine.slots(1)[0]
+    still = picture(source)
+    for gain in (1, 1, 1, 2, 2, 1):
+        fill(engine, slot, still)
+        slot.rgb_from_codes *= gain
+        engine.submit(slot)
+        engine.wait(slot)
+    assert inner.runs == 2 + 2
+
+
+def test_what_always_changes_is_never_kept() -> None:
+    source = layout("gray", 64, 64)
+    engine = ReusingEngine(Counting(source))
+    for _ in outputs(engine, [picture(source, seed) for seed in range(30)]):
+        assert not engine._look.close
+    assert engine._output is None
+
+
+@pytest.mark.usefixtures("many_stages")
+def test_parts_that_give_other_bits_are_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(self: Staged, slot: Slot, plan: staged.Plan) -> None:
+        right(self, slot, plan)
+        self.output[0][5, 5] ^= 1
+
+    right = Staged.run
+    monkeypatch.setattr(Staged, "run", wrong)
+    model, source = moving_model(tmp_path, (0, 0)), layout("gbrp", 96, 128)
+    frames = [picture(source)] * 3
+    for index in range(8):
+        frames.append([plane.copy() for plane in frames[-1]])
+        frames[-1][0][40 + index, 40] ^= 1
+    engine, plain = reusing(model, source), BACKEND.open(model, source, enlarged(source), FP32)
+    assert all(map(same, outputs(engine, frames), outputs(plain, frames)))
+    assert engine.saved.partial == 0 and engine.saved.whole >= 8
+    engine.close()
+    plain.close()
+
+
+@pytest.mark.parametrize("size", [(97, 128), (96, 129)])
+def test_sizes_that_cannot_be_cut_are_compared_whole(size: tuple[int, int]) -> None:
+    source = layout("yuv420p", *size)
+    model = models.load("span-fast")
+    assert stages_of(BACKEND, model, source, enlarged(source), FP32, budget_bytes=2**30) is None
+
+
+def test_what_is_kept_stays_within_its_memory() -> None:
+    source, model = layout("yuv420p", 96, 128), models.load("span")
+    ends = (BACKEND, model, source, enlarged(source), FP32)
+    counts = []
+    for budget in (2**30, 8_000_000, 0):
+        stages = stages_of(*ends, budget_bytes=budget)
+        assert stages is not None
+        counts.append(len(stages))
+        kept = {tensor.name: tensor for cut in stages for tensor in cut.tensors}
+        assert sum(4 * math.prod(tensor.shape) for tensor in kept.values()) <= budget
+    assert counts[0] > counts[1] > counts[2] == 1
+
+
+@pytest.mark.parametrize("clip", ["screen_recording_tscc.avi", "screen_recording_vp8_or_vp9.webm", "anime_640x480.mp4"])
+def test_a_video_is_the_same_with_and_without(shared: Path, clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = shared / "clips" / clip
+    settings = Settings(model="span-fast", end=Fraction(2))
+    made = resolve_stream(path, settings).frames()
+    plain = resolve_stream(path, replace(settings, reuse="off")).frames()
+    count = 0
+    for one, other in zip(made, plain, strict=True):
+        assert same(one.planes, other.planes) and one.pts == other.pts
+        count += 1
+    assert count > 10
+
+
+def test_a_word_that_is_none(clip: Path) -> None:
+    from vidsr.errors import UsageError
+
+    with pytest.raises(UsageError, match="--reuse sometimes: choose auto or off"):
+        resolve_stream(clip, Settings(reuse="sometimes"))  # type: ignore[arg-type]

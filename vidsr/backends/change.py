@@ -1,0 +1,162 @@
+"""Where two frames differ, how far that can reach, and tiles that cover it. Masks are bool [rows, columns] of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidsr.frame import FrameLayout, Plane
+
+__all__ = ["Mask", "Tile", "TileSize", "changed", "cover", "dilated"]
+
+Mask = NDArray[np.bool_]
+
+_WORDS: dict[int, type[Any]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileSize:
+    """height, width: in source pixels, with all that is computed around the inside. cost: of running one."""
+
+    height: int
+    width: int
+    cost: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """top, left: of the tile in the frame. inside: (top, bottom, left, right) in the frame of what is exact; all in
+    source pixels."""
+
+    size: TileSize
+    top: int
+    left: int
+    inside: tuple[int, int, int, int]
+
+
+def changed(layout: FrameLayout, before: Sequence[Plane], now: Sequence[Plane], cell: int) -> Mask:
+    """The cells of `cell` x `cell` luma pixels in which a sample of any plane differs.
+
+    cell: a multiple of the chroma factors; cells at the right and lower edge may be smaller.
+    """
+    mask = np.zeros((-(-layout.height // cell), -(-layout.width // cell)), np.bool_)
+    for index, (first, second) in enumerate(zip(before, now, strict=True)):
+        down, right = layout.chroma if 0 < index < 3 else (1, 1)
+        mask |= _differing(first, second, cell // down, cell // right, mask.shape)
+    return mask
+
+
+def _differing(first: Plane, second: Plane, tall: int, wide: int, shape: tuple[int, ...]) -> Mask:
+    """For one plane: the cells of `tall` x `wide` samples that differ, as many as `shape` says."""
+    height, width = first.shape
+    word = _WORDS.get(wide * first.itemsize)
+    whole = width // wide
+    if word is not None and first.strides[0] % np.dtype(word).itemsize == 0:
+        # A cell's samples of one row, compared as one number.
+        rows = _words(first, word, whole) != _words(second, word, whole)
+    else:
+        rows = (first[:, : whole * wide] != second[:, : whole * wide]).reshape(height, whole, wide).any(axis=2)
+    if whole * wide < width:
+        rest = (first[:, whole * wide :] != second[:, whole * wide :]).any(axis=1)
+        rows = np.concatenate([rows, rest[:, None]], axis=1)
+    mask = np.zeros(shape, np.bool_)
+    full = height // tall
+    mask[:full, : rows.shape[1]] = np.logical_or.reduce(rows[: full * tall].reshape(full, tall, -1), axis=1)
+    if full * tall < height:
+        mask[full, : rows.shape[1]] = rows[full * tall :].any(axis=0)
+    return mask
+
+
+def _words(plane: Plane, word: type[Any], count: int) -> NDArray[Any]:
+    samples = np.dtype(word).itemsize // plane.itemsize
+    return np.ndarray((plane.shape[0], count), word, plane, 0, (plane.strides[0], samples * plane.itemsize))
+
+
+def dilated(mask: Mask, reach: int) -> Mask:
+    """All cells that are at most `reach` cells away from one of the mask's, down and right."""
+    return _along(_along(mask, reach).T, reach).T
+
+
+def _along(mask: Mask, reach: int) -> Mask:
+    """Down alone."""
+    sums = np.zeros((mask.shape[0] + 2 * reach + 1, mask.shape[1]), np.int32)
+    np.cumsum(mask, axis=0, out=sums[reach + 1 : reach + 1 + mask.shape[0]])
+    sums[reach + 1 + mask.shape[0] :] = sums[reach + mask.shape[0]]
+    result: Mask = sums[2 * reach + 1 :] > sums[: -2 * reach - 1]
+    return result
+
+
+def cover(
+    mask: Mask, sizes: Sequence[TileSize], frame: tuple[int, int], *, cell: int, reach: int, limit: float
+) -> tuple[list[Tile], float] | None:
+    """Tiles whose insides hold all cells of the mask, cheap ones, and what they cost; None where that is more than
+    `limit`. Greedy: the tile that covers most for its cost, at the first cell that is left.
+
+    frame: (height, width). reach: what is computed around an inside but at the frame's border.
+    """
+    left, tiles, cost = mask.copy(), list[Tile](), 0.0
+    while True:
+        rows = np.flatnonzero(left.any(axis=1))
+        if not len(rows):
+            return tiles, cost
+        y = int(rows[0])
+        x = int(left[y].argmax())
+        best: tuple[float, Tile, tuple[slice, slice]] | None = None
+        for size in sizes:
+            for column in _columns(left, y, x, size, cell, reach):
+                tile = _placed(y * cell, column * cell, size, frame, reach)
+                cells = _cells(tile.inside, frame, cell)
+                worth = np.count_nonzero(left[cells]) / size.cost
+                if left[cells].size and (best is None or worth > best[0]):
+                    best = (worth, tile, cells)
+        assert best is not None
+        _, tile, cells = best
+        left[cells] = False
+        tiles.append(tile)
+        cost += tile.size.cost
+        if cost > limit:
+            return None
+
+
+def _columns(left: Mask, y: int, x: int, size: TileSize, cell: int, reach: int) -> set[int]:
+    """Where a tile that holds the cell may begin: with it, or further left with what is left there below."""
+    tall, wide = ((length - 2 * reach) // cell for length in (size.height, size.width))
+    begin = max(0, x - wide + 1)
+    below = left[y : y + tall, begin : x + 1].any(axis=0)
+    return {x, begin + int(below.argmax())}
+
+
+def _placed(y: int, x: int, size: TileSize, frame: tuple[int, int], reach: int) -> Tile:
+    """The tile whose inside begins at (y, x), or before it where the frame ends."""
+    top, above, below = _span(y, size.height, frame[0], reach)
+    left, before, behind = _span(x, size.width, frame[1], reach)
+    return Tile(size=size, top=top, left=left, inside=(above, below, before, behind))
+
+
+def _span(begin: int, length: int, frame: int, reach: int) -> tuple[int, int, int]:
+    """(begin of the tile, begin of its inside, end of its inside)."""
+    origin = min(max(0, begin - reach), frame - length)
+    first = origin + reach if origin else 0
+    end = origin + length
+    return origin, first, end if end == frame else end - reach
+
+
+def _cells(inside: tuple[int, int, int, int], frame: tuple[int, int], cell: int) -> tuple[slice, slice]:
+    """The cells that lie inside whole."""
+    top, bottom, left, right = inside
+    rows, columns = (
+        slice(-(-first // cell), -(-last // cell) if last == whole else last // cell)
+        for first, last, whole in ((top, bottom, frame[0]), (left, right, frame[1]))
+    )
+    return rows, columns
+
+
+def unchanged_share(before: Plane, now: Plane) -> float:
+    """How much of two arrays of samples is the same, 0..1, in runs of eight."""
+    width = before.shape[1] // 8 * 8
+    same = (before[:, :width] == now[:, :width]).reshape(before.shape[0], -1, 8).all(axis=2)
+    return float(same.mean()) if same.size else float(np.array_equal(before, now))

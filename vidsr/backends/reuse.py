@@ -1,0 +1,237 @@
+"""What a frame has in common with the one before is not computed again: an engine around another one.
+
+The result is the same, bit for bit. A frame that equals the one before gets its output; where parts of it differ,
+`vidsr.backends.staged` computes what they can have reached. That a library gives the very bits of whole frames in parts
+and tiles as well is not taken for granted: the first results of a run are computed both ways.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidsr.backends.base import Engine, Slot
+from vidsr.backends.change import Mask, changed, unchanged_share
+from vidsr.backends.staged import CELL, Plan, Staged
+from vidsr.errors import BackendError
+from vidsr.frame import FrameLayout, Plane
+
+__all__ = ["ReusingEngine", "Saved"]
+
+_WORTH = 0.85
+"""Share of a whole frame's cost below which parts are computed instead."""
+_PROMISING = 0.5
+"""Share of the frame below which changes speak for computing parts from now on, and for making what that needs."""
+_PROMISES = 4
+_PROVEN = 3
+"""Results that are computed both ways."""
+_EVERYTHING = 1e9
+
+
+@dataclass(slots=True)
+class Saved:
+    """Frames whose output was copied, computed in part, computed whole. cost: of those in part, in whole frames."""
+
+    copied: int = 0
+    partial: int = 0
+    whole: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """What is to be done for a slot. plan: what to compute of it, None for all. same: nothing, its input is that of the
+    frame before. keep: what comes behind needs its output."""
+
+    plan: Plan | None = None
+    same: bool = False
+    keep: bool = False
+
+
+class ReusingEngine:
+    """Takes `whole` over. open_staged: makes what computes parts of frames; None where only whole frames are compared.
+
+    saved: what came of it.
+    """
+
+    def __init__(self, whole: Engine, open_staged: Callable[[], Staged] | None = None) -> None:
+        self.source, self.target = whole.source, whole.target
+        self.description, self.in_flight = whole.description, whole.in_flight
+        self.saved = Saved()
+        self._whole, self._open_staged = whole, open_staged
+        self._staged: Staged | None = None
+        self._proofs, self._promises = 0, 0
+        self._look = _Look(self.source)
+        self._tasks = deque[_Task]()
+        self._output: Sequence[Plane] | None = None
+        self._stale: Mask | None = None
+
+    def slots(self, count: int) -> Sequence[Slot]:
+        return self._whole.slots(count)
+
+    def submit(self, slot: Slot) -> None:
+        task = self._decided(slot)
+        if task.plan is None and not task.same:
+            self._whole.submit(slot)
+        self._tasks.append(task)
+
+    def wait(self, slot: Slot) -> None:
+        task = self._tasks.popleft()
+        if task.same:
+            self.saved.copied += 1
+            _copy(slot.output, self._kept())
+        elif task.plan is not None and self._staged is not None:
+            self._compute(slot, task.plan)
+        else:
+            if task.plan is not None:  # the parts were found wrong meanwhile
+                self._whole.submit(slot)
+            self._whole.wait(slot)
+            self.saved.whole += 1
+            if task.keep:
+                _copy(self._kept(), slot.output)
+
+    def close(self) -> None:
+        self._staged = None
+        self._whole.close()
+
+    def _decided(self, slot: Slot) -> _Task:
+        dirty = self._look(slot)
+        keep = self._look.close
+        if dirty is None:
+            self._forget()
+            return _Task(keep=keep)
+        if not dirty.any():
+            self._look.succeed()
+            return _Task(same=True)
+        plan = self._planned(dirty)
+        if plan is not None:
+            self._look.succeed()
+            self._stale = np.zeros_like(dirty)
+            return _Task(plan=plan)
+        if self._stale is not None:
+            self._stale |= dirty
+        return _Task(keep=keep)
+
+    def _planned(self, dirty: Mask) -> Plan | None:
+        """What to compute; None where the whole frame is as good."""
+        if self._staged is None:
+            if self._open_staged is None or not self._promising(dirty.mean()):
+                return None
+            try:
+                self._staged = self._open_staged()
+            except BackendError:  # it was meant to save time
+                self._open_staged = None
+                return None
+            _copy(self._staged.output, self._kept())
+            self._output, self._stale = self._staged.output, np.ones_like(dirty)
+        assert self._stale is not None
+        plan = self._staged.plan(dirty | self._stale, _WORTH)
+        if plan is None and self._stale.any():
+            alone = self._staged.plan(dirty, _PROMISING)
+            if alone is not None and self._promising(alone.cost):
+                plan = self._staged.plan(dirty | self._stale, _EVERYTHING)
+        return plan
+
+    def _promising(self, share: float) -> bool:
+        """Whether so many frames in a row changed so little that those to come will."""
+        self._promises = self._promises + 1 if share < _PROMISING else 0
+        if self._promises:
+            self._look.succeed()
+        return self._promises >= _PROMISES
+
+    def _compute(self, slot: Slot, plan: Plan) -> None:
+        assert self._staged is not None
+        self._staged.run(slot, plan)
+        if self._proofs < _PROVEN:
+            self._proofs += 1
+            self._whole.submit(slot)
+            self._whole.wait(slot)
+            pairs = zip(slot.output, self._staged.output, strict=True)
+            if not all(np.array_equal(whole, parts) for whole, parts in pairs):
+                self._open_staged = self._staged = None
+                _copy(self._kept(), slot.output)
+                self.saved.whole += 1
+                return
+        else:
+            _copy(slot.output, self._staged.output)
+        self.saved.partial += 1
+        self.saved.cost += plan.cost
+
+    def _kept(self) -> Sequence[Plane]:
+        """The output of the frame before."""
+        if self._output is None:
+            self._output = self.target.allocate()
+        return self._output
+
+    def _forget(self) -> None:
+        """All may have changed."""
+        self._promises = 0
+        if self._stale is not None:
+            self._stale[:] = True
+
+
+_ROWS = 16
+"""While nothing is reused, one of so many rows is looked at."""
+_STILL_SHARE = 0.15
+"""Of them that must be as before for a closer look."""
+_PATIENCE, _REST, _LONGEST_REST = 12, 48, 768
+"""Frames of a closer look without success, and frames of rest after it, twice as many each time."""
+
+
+class _Look:
+    """Compares each frame with the one before: closely where that has paid, else by a few rows, because what is never
+    the same must not cost anything. close: whether the last frame is remembered whole."""
+
+    def __init__(self, layout: FrameLayout) -> None:
+        self.close = False
+        self._layout = layout
+        self._planes: Sequence[Plane] | None = None
+        self._rows: Plane | None = None
+        self._colour = b""
+        self._failures, self._rest, self._resting = 0, _REST, 0
+
+    def __call__(self, slot: Slot) -> Mask | None:
+        """The cells that differ; None where that is not known."""
+        colour = slot.rgb_from_codes.tobytes() + slot.codes_from_rgb.tobytes()
+        same_colour, self._colour = colour == self._colour, colour
+        dirty = None
+        if self.close and same_colour:
+            assert self._planes is not None
+            dirty = changed(self._layout, self._planes, slot.input, CELL)
+        self._failures += 1
+        if self.close and self._failures > _PATIENCE:
+            self._resting, self._rest = self._rest, min(2 * self._rest, _LONGEST_REST)
+            self.close = False
+            self._rows = None
+        elif not self.close:
+            self.close = self._worth_it(slot.input[0])
+        if self.close:
+            if self._planes is None:
+                self._planes = self._layout.allocate()
+            _copy(self._planes, slot.input)
+        return dirty
+
+    def succeed(self) -> None:
+        """The closer look was worth it."""
+        self._failures, self._rest = 0, _REST
+
+    def _worth_it(self, plane: Plane) -> bool:
+        rows = plane[:: min(_ROWS, plane.shape[0])]
+        if self._rows is None:
+            self._rows = rows.copy()
+            return False
+        share = unchanged_share(self._rows, rows)
+        np.copyto(self._rows, rows)
+        self._resting = max(0, self._resting - 1)
+        if share < (1 if self._resting else _STILL_SHARE):
+            return False
+        self._failures = 0
+        return True
+
+
+def _copy(to: Sequence[Plane], planes: Sequence[Plane]) -> None:
+    for own, given in zip(to, planes, strict=True):
+        np.copyto(own, given)
