@@ -341,3 +341,78 @@ def test_a_word_that_is_none(clip: Path) -> None:
 
     with pytest.raises(UsageError, match="--reuse sometimes: choose auto or off"):
         resolve_stream(clip, Settings(reuse="sometimes"))  # type: ignore[arg-type]
+
+
+def scrolling(source: FrameLayout, down: int, *, part: tuple[slice, slice], count: int) -> list[list[Plane]]:
+    """A picture with a small change, and a part of it that moves by `down` pixels a frame, with something new coming
+    in."""
+    frames = [picture(source, 1)] * 3
+    for _ in range(4):
+        frames.append([plane.copy() for plane in frames[-1]])
+        frames[-1][0][50, 50] ^= 1
+    for index in range(count):
+        fresh, now = picture(source, 10 + index), [plane.copy() for plane in frames[-1]]
+        for number, plane in enumerate(now):
+            tall, wide = source.chroma if 0 < number < 3 else (1, 1)
+            rows, columns = (
+                slice(each.start // by, each.stop // by) for each, by in zip(part, (tall, wide), strict=True)
+            )
+            shift, height = down // tall, rows.stop - rows.start
+            moved = np.roll(plane[rows, columns], shift, axis=0)
+            edge = slice(0, shift) if down > 0 else slice(height + shift, height)
+            moved[edge] = fresh[number][rows, columns][edge]
+            plane[rows, columns] = moved
+        frames.append(now)
+    return frames
+
+
+@pytest.mark.parametrize("down", [6, -10, 24])
+@pytest.mark.parametrize("part", [(slice(0, 448), slice(0, 384)), (slice(20, 428), slice(16, 364))])
+@pytest.mark.parametrize("name", ["gbrp", "yuv420p"])
+@pytest.mark.usefixtures("many_stages")
+def test_what_scrolls_is_moved(
+    tmp_path: Path, down: int, part: tuple[slice, slice], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reuse, "_WORTH", 0.9)
+    monkeypatch.setattr(Staged, "_rates", _by_area)
+    model, source = moving_model(tmp_path, (0, 2)), layout(name, 448, 384)
+    frames = scrolling(source, down, part=part, count=8)
+    engine, plain = reusing(model, source), BACKEND.open(model, source, enlarged(source), FP32)
+    moves = []
+    monkeypatch.setattr(Staged, "_move", lambda self, move: (moves.append(move.down), real(self, move)))
+    made, wanted = list(outputs(engine, frames)), list(outputs(plain, frames))
+    assert [same(one, other) for one, other in zip(made, wanted, strict=True)] == [True] * len(frames)
+    assert moves and set(moves) == {down}
+    engine.close()
+    plain.close()
+
+
+real = Staged._move
+
+
+def _by_area(self: Staged, shapes: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """Prices that do not depend on the machine."""
+    return 1.0, 0.0
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.usefixtures("many_stages")
+def test_what_is_between_bars_is_computed_alone(tmp_path: Path, streams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reuse, "_WORTH", 0.85)
+    monkeypatch.setattr(Staged, "_rates", _by_area)
+    model, source = moving_model(tmp_path, (2, 2)), layout("yuv420p", 560, 384)
+    frames = []
+    for index in range(24):
+        frames.append(picture(source, index))
+        for number, plane in enumerate(frames[-1]):
+            bar = 140 // (2 if number else 1)
+            plane[:bar] = plane[-bar:] = 128 if number else 16
+    frames[3:3] = [frames[2]] * 4  # a title that stands
+    frames[4][0][200, 200] ^= 1
+    options = replace(FP32, streams=streams)
+    engine, plain = reusing(model, source, options), BACKEND.open(model, source, enlarged(source), FP32)
+    assert all(map(same, outputs(engine, frames), outputs(plain, frames)))
+    assert engine.saved.partial >= 8
+    assert engine.saved.cost / engine.saved.partial < 0.85
+    engine.close()
+    plain.close()

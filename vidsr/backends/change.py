@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,18 @@ from numpy.typing import NDArray
 
 from vidsr.frame import FrameLayout, Plane
 
-__all__ = ["Mask", "Tile", "TileSize", "changed", "cover", "dilated"]
+__all__ = [
+    "Mask",
+    "Move",
+    "Tile",
+    "TileSize",
+    "changed",
+    "cover",
+    "dilated",
+    "extent_share",
+    "scrolled",
+    "unchanged_share",
+]
 
 Mask = NDArray[np.bool_]
 
@@ -36,6 +48,15 @@ class Tile:
     top: int
     left: int
     inside: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A part of the picture shows what was `down` luma pixels above. rows, columns: (begin, end) of it, in cells."""
+
+    down: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
 
 
 def changed(layout: FrameLayout, before: Sequence[Plane], now: Sequence[Plane], cell: int) -> Mask:
@@ -74,6 +95,86 @@ def _differing(first: Plane, second: Plane, tall: int, wide: int, shape: tuple[i
 def _words(plane: Plane, word: type[Any], count: int) -> NDArray[Any]:
     samples = np.dtype(word).itemsize // plane.itemsize
     return np.ndarray((plane.shape[0], count), word, plane, 0, (plane.strides[0], samples * plane.itemsize))
+
+
+def scrolled(
+    layout: FrameLayout, before: Sequence[Plane], now: Sequence[Plane], cell: int, step: int, dirty: Mask
+) -> tuple[Move, Mask] | None:
+    """What has moved up or down, where much of what changed has, and the cells that differ from the frame before with
+    that part of it moved; its edges count as changed.
+
+    The distance is the one that most rows of most strips of the first plane agree on; a multiple of `step`. dirty: the
+    cells that differ without a move.
+    """
+    down = _distance(before[0], now[0])
+    if down is None or down % step:
+        return None
+    # Of these rows of cells, what they show may have moved there.
+    first, last = -(-max(0, down) // cell), min(layout.height, layout.height + down) // cell
+    if first >= last:
+        return None
+    moved = np.zeros_like(dirty)
+    moved[first:last] = ~_shifted(layout, before, now, cell, down, (first * cell, last * cell))
+    better = moved & dirty
+    if np.count_nonzero(better) < dirty.size * _MOVED_SHARE:
+        return None
+    rows, columns = (_extent(better.any(axis=axis)) for axis in (1, 0))
+    part = (slice(*rows), slice(*columns))
+    result = dirty.copy()
+    result[max(0, rows[0] - 1) : rows[1] + 1, max(0, columns[0] - 1) : columns[1] + 1] = True
+    result[part] = ~moved[part]
+    result[part][[0, -1]] = True
+    # What moves along an edge of the frame stays as far from it as it was.
+    for edge, column in zip(columns, (0, -1), strict=True):
+        if 0 < edge < dirty.shape[1]:
+            result[part][:, column] = True
+    return Move(down=down, rows=rows, columns=columns), result
+
+
+_MOVED_SHARE = 0.1
+_STRIPS = 8
+
+
+def _distance(before: Plane, now: Plane) -> int | None:
+    """How far rows have moved down; None where they do not agree, or stand still."""
+    votes: Counter[int] = Counter()
+    for strip in np.array_split(np.arange(before.shape[1]), _STRIPS):
+        part = slice(int(strip[0]), int(strip[-1]) + 1)
+        old, new = ([row.tobytes() for row in plane[:, part]] for plane in (before, now))
+        places = {row: index for index, row in enumerate(old)}
+        often = Counter(old)
+        # Rows that are there more than once, as empty ones are, say nothing.
+        votes.update(index - places[row] for index, row in enumerate(new) if often.get(row) == 1 and old[index] != row)
+    down, count = votes.most_common(1)[0] if votes else (0, 0)
+    return down if count >= before.shape[0] * _STRIPS * _MOVED_SHARE / 2 else None
+
+
+def _shifted(
+    layout: FrameLayout, before: Sequence[Plane], now: Sequence[Plane], cell: int, down: int, rows: tuple[int, int]
+) -> Mask:
+    """The cells of these luma rows that differ from those `down` above."""
+    part = replace(layout, height=rows[1] - rows[0])
+    old, new = list[Plane](), list[Plane]()
+    for index, (first, second) in enumerate(zip(before, now, strict=True)):
+        factor = layout.chroma[0] if 0 < index < 3 else 1
+        begin, end, shift = rows[0] // factor, rows[1] // factor, down // factor
+        old.append(first[begin - shift : end - shift])
+        new.append(second[begin:end])
+    return changed(part, old, new, cell)
+
+
+def _extent(marked: Any) -> tuple[int, int]:
+    """(begin, end) of what is marked."""
+    places = np.flatnonzero(marked)
+    return int(places[0]), int(places[-1]) + 1
+
+
+def extent_share(mask: Mask) -> float:
+    """The share of the frame that a rectangle around all cells of the mask has."""
+    if not mask.any():
+        return 0.0
+    (top, bottom), (left, right) = (_extent(mask.any(axis=axis)) for axis in (1, 0))
+    return (bottom - top) * (right - left) / mask.size
 
 
 def dilated(mask: Mask, reach: int) -> Mask:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vidsr.backends.base import Engine, Slot
-from vidsr.backends.change import Mask, changed, unchanged_share
+from vidsr.backends.change import Mask, Move, changed, extent_share, scrolled, unchanged_share
 from vidsr.backends.staged import CELL, Plan, Staged
 from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout, Plane
@@ -25,6 +25,8 @@ _WORTH = 0.85
 """Share of a whole frame's cost below which parts are computed instead."""
 _PROMISING = 0.5
 """Share of the frame below which changes speak for computing parts from now on, and for making what that needs."""
+_FRAMED = 0.75
+"""The same for the part of the frame around all changes, however many they are."""
 _PROMISES = 4
 _PROVEN = 3
 """Results that are computed both ways."""
@@ -106,7 +108,7 @@ class ReusingEngine:
         if not dirty.any():
             self._look.succeed()
             return _Task(same=True)
-        plan = self._planned(dirty)
+        plan = self._planned(dirty, slot)
         if plan is not None:
             self._look.succeed()
             self._stale = np.zeros_like(dirty)
@@ -115,10 +117,11 @@ class ReusingEngine:
             self._stale |= dirty
         return _Task(keep=keep)
 
-    def _planned(self, dirty: Mask) -> Plan | None:
+    def _planned(self, dirty: Mask, slot: Slot) -> Plan | None:
         """What to compute; None where the whole frame is as good."""
         if self._staged is None:
-            if self._open_staged is None or not self._promising(dirty.mean()):
+            small = dirty.mean() < _PROMISING or extent_share(dirty) < _FRAMED
+            if self._open_staged is None or not self._promising(small):
                 return None
             try:
                 self._staged = self._open_staged()
@@ -128,17 +131,19 @@ class ReusingEngine:
             _copy(self._staged.output, self._kept())
             self._output, self._stale = self._staged.output, np.ones_like(dirty)
         assert self._stale is not None
-        plan = self._staged.plan(dirty | self._stale, _WORTH)
-        if plan is None and self._stale.any():
-            alone = self._staged.plan(dirty, _PROMISING)
-            if alone is not None and self._promising(alone.cost):
-                plan = self._staged.plan(dirty | self._stale, _EVERYTHING)
-        return plan
+        plan = self._staged.plan(dirty, _WORTH)
+        if not self._stale.any():
+            if plan is None and (found := self._look.scrolled(slot, self._staged.step, dirty)):
+                plan = self._staged.plan(found[1], _WORTH, move=found[0], usual=False)
+            return plan
+        if not self._promising(plan is not None):
+            return None
+        return self._staged.plan(dirty | self._stale, _EVERYTHING, usual=False)
 
-    def _promising(self, share: float) -> bool:
+    def _promising(self, small: bool) -> bool:
         """Whether so many frames in a row changed so little that those to come will."""
-        self._promises = self._promises + 1 if share < _PROMISING else 0
-        if self._promises:
+        self._promises = self._promises + 1 if small else 0
+        if small:
             self._look.succeed()
         return self._promises >= _PROMISES
 
@@ -189,6 +194,7 @@ class _Look:
         self.close = False
         self._layout = layout
         self._planes: Sequence[Plane] | None = None
+        self._earlier: Sequence[Plane] | None = None
         self._rows: Plane | None = None
         self._colour = b""
         self._failures, self._rest, self._resting = 0, _REST, 0
@@ -209,10 +215,15 @@ class _Look:
         elif not self.close:
             self.close = self._worth_it(slot.input[0])
         if self.close:
-            if self._planes is None:
-                self._planes = self._layout.allocate()
+            # The one before is still asked for what has moved.
+            self._planes, self._earlier = self._earlier or self._layout.allocate(), self._planes
             _copy(self._planes, slot.input)
         return dirty
+
+    def scrolled(self, slot: Slot, step: int, dirty: Mask) -> tuple[Move, Mask] | None:
+        """See `vidsr.backends.change.scrolled`; for the frame that was looked at last."""
+        assert self._earlier is not None
+        return scrolled(self._layout, self._earlier, slot.input, CELL, step, dirty)
 
     def succeed(self) -> None:
         """The closer look was worth it."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidsr.backends.base import Backend, EngineOptions, Part, Slot
-from vidsr.backends.change import Mask, Tile, TileSize, cover, dilated
+from vidsr.backends.change import Mask, Move, Tile, TileSize, cover, dilated
 from vidsr.backends.tiled import steps_of, tile_layouts
 from vidsr.frame import FrameLayout
 from vidsr.graph import CODES_FROM_RGB, RGB_FROM_CODES, ModelProto, plane_names
@@ -34,17 +34,20 @@ CELL = 4
 
 _SIDES = (64, 128, 256)
 _MOST_STAGES = 4
+_STEADY, _FITTING_SHARE, _GRAIN = 8, 0.8, 16
+"""Frames in a row that want the same part, less than that share of the frame, before a tile is made to fit it; its sides
+are multiples of so many pixels."""
 _STAGE_PAIRS = 4e4
-"""Multiplications and additions a pixel that are worth a stage of their own: what a tile costs besides is about that of
-a thousand pixels of so many."""
+"""Multiplications and additions a pixel that are worth a stage of their own: a tile costs something besides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """tiles: of each stage. cost: as a share of what a whole frame costs."""
+    """move: what is moved first of what is kept. tiles: of each stage. cost: as a share of what a whole frame costs."""
 
     tiles: tuple[tuple[Tile, ...], ...]
     cost: float
+    move: Move | None = None
 
 
 def stages_of(
@@ -82,7 +85,8 @@ def _kept_bytes(found: Sequence[Cut]) -> int:
 class Staged:
     """Keeps the output of the last frame it was given and what passed the cuts. Belongs to one thread.
 
-    output: planes of the target's layout, of the last frame. Raises BackendError where the parts cannot be made.
+    output: planes of the target's layout, of the last frame. step: what all positions in the source are multiples of.
+    Raises BackendError where the parts cannot be made.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Staged:
         stages: Sequence[Cut],
     ) -> None:
         self.output = target.allocate()
+        self.step = math.lcm(*steps_of(source, target, model.tile_step))
         self._backend, self._options, self._stages = backend, options, stages
         self._source, self._target, self._scale = source, target, target.height // source.height
         self._parts: dict[tuple[int, int, int], Sequence[Part]] = {}
@@ -114,23 +119,27 @@ class Staged:
             return proto
 
         self._composed = composed
-        self._sizes = self._measured()
+        self._extents: dict[int, tuple[tuple[int, int, int, int], int]] = {}
+        shapes = self._shapes()
+        self._slope, self._besides = self._rates(shapes)
+        self._sizes = [[self._price(index, *shape) for shape in shapes] for index in range(len(stages))]
 
-    def plan(self, dirty: Mask, limit: float) -> Plan | None:
+    def plan(self, dirty: Mask, limit: float, *, move: Move | None = None, usual: bool = True) -> Plan | None:
         """What to compute where these cells have changed; None where it costs more than `limit`, as a share of a whole
-        frame."""
+        frame. move: what has moved meanwhile, whose new place `dirty` is about. usual: frames to come will be alike."""
         tiles, cost = list[tuple[Tile, ...]](), 0.0
         frame = (self._source.height, self._source.width)
         reached = 0
-        for stage, sizes in zip(self._stages, self._sizes, strict=True):
+        for index, stage in enumerate(self._stages):
             reached += stage.reach
             wanted = dilated(dirty, -(-reached // CELL))
+            sizes = [*self._sizes[index], *(self._fitting(index, wanted) if usual else ())]
             covered = cover(wanted, sizes, frame, cell=CELL, reach=stage.reach, limit=limit - cost)
             if covered is None:
                 return None
             tiles.append(tuple(covered[0]))
             cost += covered[1]
-        return Plan(tiles=tuple(tiles), cost=cost)
+        return Plan(tiles=tuple(tiles), cost=cost, move=move)
 
     def run(self, slot: Slot, plan: Plan) -> None:
         """Brings `output` up to the frame in `slot.input`."""
@@ -139,6 +148,8 @@ class Staged:
             RGB_FROM_CODES: slot.rgb_from_codes,
             CODES_FROM_RGB: slot.codes_from_rgb,
         }
+        if plan.move is not None:
+            self._move(plan.move)
         for index, tiles in enumerate(plan.tiles):
             busy = deque[tuple[Part, Tile]]()
             free: dict[TileSize, deque[Part]] = {}
@@ -206,53 +217,72 @@ class Staged:
                 ..., top - first : bottom - first, left - begin : right_end - begin
             ]
 
-    def _measured(self) -> list[list[TileSize]]:
-        """The sizes of tiles of each stage with what they cost, from the time of two of them: so much a pixel, and so
-        much besides. Stages do about the same to a pixel, in proportion to their share."""
-        source = self._source
-        step = CELL
-        shapes = dict.fromkeys(
-            (min(side, source.height), min(side, source.width))
-            for side in _SIDES
-            if side < max(source.height, source.width)
+    def _move(self, move: Move) -> None:
+        """Moves a part of all that is kept."""
+        scale = self._scale
+        arrays = [(array, (self._steps[name],) * 2, 1) for name, array in self._kept.items()]
+        arrays += [(array, self._factors[name], scale) for name, array in self._outputs.items()]
+        for array, (tall, wide), factor in arrays:
+            rows = [_edge(cell * CELL, factor, tall, array.shape[-2]) for cell in move.rows]
+            columns = slice(*(_edge(cell * CELL, factor, wide, array.shape[-1]) for cell in move.columns))
+            down = move.down * factor // tall
+            array[..., slice(*rows), columns] = array[..., rows[0] - down : rows[1] - down, columns].copy()
+
+    def _fitting(self, index: int, wanted: Mask) -> list[TileSize]:
+        """What fits the part of the frame that is wanted, where frame after frame wants the same: the picture between
+        black bars, a speaker beside slides."""
+        rows, columns = (np.flatnonzero(wanted.any(axis=axis)) for axis in (1, 0))
+        if not len(rows):
+            return []
+        extent = (int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1]))
+        last, times = self._extents.get(index, (extent, 0))
+        self._extents[index] = (extent, times + 1 if extent == last else 0)
+        tall, wide = ((1 + end - begin) * CELL for begin, end in (extent[:2], extent[2:]))
+        if times < _STEADY or tall * wide > _FITTING_SHARE * self._source.height * self._source.width:
+            return []
+        around = 2 * self._stages[index].reach
+        shape = (-(-tall // self._options.streams) + around, wide + around)
+        height, width = (
+            min(-(-length // _GRAIN) * _GRAIN, whole)
+            for length, whole in zip(shape, (self._source.height, self._source.width), strict=True)
         )
-        band = -(-(source.height // 2 + 2 * max(stage.reach for stage in self._stages)) // step) * step
-        if band < source.height:
-            shapes[band, source.width] = None
-        shapes[source.height, source.width] = None
-        return self._priced([shape for shape in shapes if self._fits(shape)])
+        return [self._price(index, height, width)]
 
-    def _fits(self, shape: tuple[int, int]) -> bool:
-        """Whether enough of the tile is inside."""
-        reach = max(stage.reach for stage in self._stages)
-        pairs = zip(shape, (self._source.height, self._source.width), strict=True)
-        return all(length == whole or length >= 2 * reach + 4 * CELL for length, whole in pairs)
-
-    def _priced(self, shapes: Sequence[tuple[int, int]]) -> list[list[TileSize]]:
-        index = max(range(len(self._stages)), key=lambda number: self._stages[number].share)
-        squares = [shape for shape in shapes if max(shape) <= max(_SIDES)] or shapes
-        trials = sorted({min(squares, key=math.prod), max(squares, key=math.prod)}, key=math.prod)
-        seconds = [self._seconds(index, TileSize(height=height, width=width, cost=0.0)) for height, width in trials]
-        pixels = [math.prod(shape) for shape in trials]
-        slope = seconds[-1] / pixels[-1]
-        if len(trials) > 1 and seconds[1] > seconds[0]:
-            slope = (seconds[1] - seconds[0]) / (pixels[1] - pixels[0])
-        besides = max(0.0, seconds[0] - slope * pixels[0])
-        whole = slope * self._source.height * self._source.width / self._stages[index].share
+    def _shapes(self) -> list[tuple[int, int]]:
+        """(height, width) of tiles of every stage."""
+        source, reach = self._source, max(stage.reach for stage in self._stages)
+        shapes = dict.fromkeys((min(side, source.height), min(side, source.width)) for side in _SIDES)
+        # For whole frames, as many as run at once.
+        band = -(-(source.height // self._options.streams + 2 * reach) // CELL) * CELL
+        shapes[min(band, source.height), source.width] = None
         return [
-            [
-                TileSize(
-                    height=height,
-                    width=width,
-                    cost=(slope * height * width * stage.share / self._stages[index].share + besides) / whole,
-                )
-                for height, width in shapes
-            ]
-            for stage in self._stages
+            shape
+            for shape in shapes
+            if all(
+                length == whole or length >= 2 * reach + 4 * CELL
+                for length, whole in zip(shape, (source.height, source.width), strict=True)
+            )
         ]
 
-    def _seconds(self, index: int, size: TileSize) -> float:
+    def _rates(self, shapes: Sequence[tuple[int, int]]) -> tuple[float, float]:
+        """(seconds a pixel of all stages, seconds a tile besides), from a small tile and a large one."""
+        index = max(range(len(self._stages)), key=lambda number: self._stages[number].share)
+        squares = [shape for shape in shapes if max(shape) <= max(_SIDES)] or shapes
+        small, large = min(squares, key=math.prod), max(squares, key=math.prod)
+        first, second = (self._seconds(index, *shape) for shape in (small, large))
+        slope = second / math.prod(large)
+        if large != small and second > first:
+            slope = (second - first) / (math.prod(large) - math.prod(small))
+        return slope / self._stages[index].share, max(0.0, first - slope * math.prod(small))
+
+    def _price(self, index: int, height: int, width: int) -> TileSize:
+        whole = self._slope * self._source.height * self._source.width
+        seconds = self._slope * self._stages[index].share * height * width + self._besides
+        return TileSize(height=height, width=width, cost=seconds / whole)
+
+    def _seconds(self, index: int, height: int, width: int) -> float:
         """Of one tile, the shortest of a few."""
+        size = TileSize(height=height, width=width, cost=0.0)
         runner = self._part(index, size)[0]
         tile = Tile(size=size, top=0, left=0, inside=(0, size.height, 0, size.width))
         times = []

@@ -62,7 +62,8 @@ def tile_size(
     budget_bytes: int,
     fuses_attention: bool = True,
 ) -> tuple[int, int] | None:
-    """(height, width) of tiles that fit the budget, halo included; None if whole frames do.
+    """(height, width) of the tiles that fit the budget, halo included, and compute least in all; None if whole frames
+    fit.
 
     item_bytes: of one activation, 4 in FP32. overhead, fuses_attention: the backend's.
 
@@ -85,21 +86,22 @@ def tile_size(
             f"cannot work in tiles: raise --memory (now {budget_bytes / 2**20:.0f}M)"
         )
     step = math.lcm(*steps_of(source, target, model.tile_step))
-    rows = columns = 1
-    while True:
-        height = _tile_length(source.height, rows, halo, step)
-        width = _tile_length(source.width, columns, halo, step)
-        if needed(replace(source, height=height, width=width)) <= budget_bytes:
-            return height, width
-        if height >= width:
-            rows += 1
-        else:
-            columns += 1
-        if (source.height < rows * _MIN_INSIDE and source.width < columns * _MIN_INSIDE) or rows * columns > 65536:
-            raise MemoryBudgetError(
-                f"--memory {budget_bytes / 2**20:.0f}M is too little for {model.name}: "
-                f"{whole / 2**20:.0f}M would hold whole {size} frames"
-            )
+    heights, widths = (_tile_lengths(length, halo, step) for length in (source.height, source.width))
+    found: list[tuple[int, tuple[int, int]]] = []
+    columns = len(widths)
+    for rows, height in enumerate(heights, 1):
+        # The lower tiles are, the wider they can be.
+        while columns and needed(replace(source, height=height, width=widths[columns - 1])) <= budget_bytes:
+            columns -= 1
+        if columns < len(widths):
+            width = widths[columns]
+            found.append((rows * height * (columns + 1) * width, (height, width)))
+    if not found:
+        raise MemoryBudgetError(
+            f"--memory {budget_bytes / 2**20:.0f}M is too little for {model.name}: "
+            f"{whole / 2**20:.0f}M would hold whole {size} frames"
+        )
+    return min(found)[1]
 
 
 def tile_layouts(source: FrameLayout, target: FrameLayout, tile: tuple[int, int]) -> tuple[FrameLayout, FrameLayout]:
@@ -120,12 +122,14 @@ def smaller_tile(
         return None
 
 
-def _tile_length(length: int, count: int, halo: int, step: int) -> int:
-    """Length of `count` equal tiles with their halo, such that the last can end with the frame on whole chroma."""
-    if count == 1:
-        return length
-    wanted = -(-length // count) + 2 * halo + step
-    return min(length, wanted + (length - wanted) % step)
+def _tile_lengths(length: int, halo: int, step: int) -> list[int]:
+    """Length of equal tiles with their halo, by how many there are (1, 2, ...): such that the last can end with the
+    frame on whole chroma, and no longer."""
+    rest = length % step
+    counts = range(1, max(1, length // _MIN_INSIDE) + 1)
+    # Where tiles meet each has a halo; the frame's border has none.
+    shared = (-(-(length - rest + 2 * halo * (count - 1)) // (count * step)) for count in counts)
+    return [min(length, steps * step + rest) for steps in shared]
 
 
 def _scaled(target: FrameLayout, source: FrameLayout, height: int, width: int) -> FrameLayout:
@@ -165,47 +169,62 @@ class TiledEngine:
             for rows in _spans(source.height, height, halo, step_y)
             for columns in _spans(source.width, width, halo, step_x)
         ]
+        self._todo = deque[tuple[Slot, _Span, _Span]]()
+        self._busy = deque[tuple[Slot, Slot, _Span, _Span]]()
+        self._left: dict[Slot, int] = {}
         try:
             self._work = list(self._inner.slots(self._inner.in_flight))
         except BaseException:
             self._inner.close()
             raise
+        self._free = deque(self._work)
 
     def slots(self, count: int) -> Sequence[Slot]:
         return [Slot.allocate(self.source, self.target) for _ in range(count)]
 
     def submit(self, slot: Slot) -> None:
-        slot.handle = True
+        self._left[slot] = len(self._spans)
+        self._todo += ((slot, *span) for span in self._spans)
 
     def wait(self, slot: Slot) -> None:
-        """Runs all tiles; the next is cut out while others are on the device."""
-        free, busy = deque(self._work), deque[tuple[Slot, _Span, _Span]]()
+        """Runs the tiles of this frame. The next is cut out while others are on the device, be it one of the frame
+        behind."""
         try:
-            for index, (rows, columns) in enumerate(self._spans):
-                if not free:
-                    free.append(self._finish(busy, slot))
-                    self._on_tile(index - len(busy), len(self._spans))
-                work = free.popleft()
-                self._cut(slot, work, rows, columns)
-                self._inner.submit(work)
-                busy.append((work, rows, columns))
-            while busy:
-                self._finish(busy, slot)
-        finally:
-            for work, _, _ in busy:  # only where something was raised
-                self._inner.wait(work)
-        self._on_tile(len(self._spans), len(self._spans))
+            while slot in self._left:
+                while self._todo and self._free:
+                    self._begin(self._free.popleft(), *self._todo.popleft())
+                self._finish(*self._busy.popleft())
+                self._on_tile(len(self._spans) - self._left.get(slot, 0), len(self._spans))
+        except BaseException:
+            self._give_up()
+            raise
 
     def close(self) -> None:
+        self._give_up()
         self._work.clear()
         self._inner.close()
 
-    def _finish(self, busy: deque[tuple[Slot, _Span, _Span]], slot: Slot) -> Slot:
-        """Brings the oldest tile home; its slot."""
-        work, rows, columns = busy.popleft()
+    def _begin(self, work: Slot, slot: Slot, rows: _Span, columns: _Span) -> None:
+        self._cut(slot, work, rows, columns)
+        self._inner.submit(work)
+        self._busy.append((work, slot, rows, columns))
+
+    def _finish(self, work: Slot, slot: Slot, rows: _Span, columns: _Span) -> None:
+        """Brings a tile home."""
         self._inner.wait(work)
         self._paste(work, rows, columns, slot)
-        return work
+        self._free.append(work)
+        self._left[slot] -= 1
+        if not self._left[slot]:
+            del self._left[slot]
+
+    def _give_up(self) -> None:
+        """Leaves all frames as they are; nothing is on the device any more."""
+        self._left.clear()
+        self._todo.clear()
+        while self._busy:
+            self._inner.wait(self._busy.popleft()[0])
+        self._free = deque(self._work)
 
     def _cut(self, slot: Slot, work: Slot, rows: _Span, columns: _Span) -> None:
         work.rgb_from_codes[:] = slot.rgb_from_codes
