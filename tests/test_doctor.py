@@ -225,7 +225,7 @@ class Process(subprocess.Popen):
         if f"starting {command[-1]}" == sys.argv[1]:
             signal.raise_signal(signal.SIGINT)
 
-doctor._Waiting.__call__ = interrupt
+doctor.Waiting.__call__ = interrupt
 subprocess.Popen = Process
 try:
     main(["doctor"])

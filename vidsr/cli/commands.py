@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vidsr.cli.bench import bench
 from vidsr.cli.compare import compare
 from vidsr.cli.compiled import build_engine, cache
 from vidsr.cli.doctor import doctor
@@ -178,6 +179,7 @@ COMMANDS = [
     import_model,
     evaluate_model,
     compare,
+    bench,
     doctor,
     build_engine,
     cache,

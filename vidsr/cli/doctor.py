@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from vidsr.cli.shape import Waiting
 
 if TYPE_CHECKING:
     from vidsr.doctor import Check, Report
@@ -33,7 +34,7 @@ def doctor(as_json: bool, no_smoke: bool, debug: bool) -> int:
     """
     from vidsr.doctor import examine
 
-    waiting = _Waiting()
+    waiting = Waiting("looking at ")
     try:
         report = examine(smoke=not no_smoke, observer=waiting)
     finally:
@@ -44,21 +45,6 @@ def doctor(as_json: bool, no_smoke: bool, debug: bool) -> int:
         for line in _lines(report):
             click.echo(line)
     return 0 if report.ok else 1
-
-
-class _Waiting:
-    """Says on a terminal what is being looked at: a first plan for a card takes a minute."""
-
-    def __init__(self) -> None:
-        self._live = sys.stderr is not None and sys.stderr.isatty()
-
-    def __call__(self, name: str) -> None:
-        if self._live:
-            click.echo(f"\rlooking at {name} ...".ljust(_WIDTH - 1), err=True, nl=False)
-
-    def clear(self) -> None:
-        if self._live:
-            click.echo("\r" + " " * (_WIDTH - 1) + "\r", err=True, nl=False)
 
 
 def _lines(report: Report) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -14,7 +15,7 @@ from typing import Any
 
 import click
 
-__all__ = ["Bytes", "Factor", "KeyValue", "MainGroup", "Option", "SectionedCommand", "Time", "interruptible"]
+__all__ = ["Bytes", "Factor", "KeyValue", "MainGroup", "Option", "SectionedCommand", "Time", "Waiting", "interruptible"]
 
 
 class Option(click.Option):
@@ -107,6 +108,23 @@ class KeyValue(click.ParamType[tuple[str, str]]):
         if not separator or not key:
             self.fail(f"{value!r}: write it as key=value", param, ctx)
         return key, text
+
+
+class Waiting:
+    """Says on a terminal what takes long, in one line that the next one replaces."""
+
+    _WIDTH = 79
+
+    def __init__(self, begin: str = "") -> None:
+        self._begin, self._live = begin, sys.stderr is not None and sys.stderr.isatty()
+
+    def __call__(self, name: str) -> None:
+        if self._live:
+            click.echo(f"\r{self._begin}{name} ..."[: self._WIDTH].ljust(self._WIDTH), err=True, nl=False)
+
+    def clear(self) -> None:
+        if self._live:
+            click.echo("\r" + " " * self._WIDTH + "\r", err=True, nl=False)
 
 
 @contextmanager

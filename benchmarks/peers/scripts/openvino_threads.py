@@ -1,4 +1,7 @@
-"""The best short script: three threads, OpenVINO, uint8 in and out. Usage: script.py MODEL.onnx IN OUT FRAMES"""
+"""The best short script: three threads, OpenVINO, uint8 in and out.
+
+Usage: openvino_threads.py MODEL.onnx IN OUT FRAMES END PRESET CRF
+"""
 
 import json
 import queue
@@ -12,13 +15,13 @@ import openvino as ov
 from openvino import Layout, Type
 from openvino.preprocess import PrePostProcessor
 
+model, source, target, frames, _, preset, crf = sys.argv[1:]
 core = ov.Core()
-source = av.open(sys.argv[2])
-video = source.streams.video[0]
+opened = av.open(source)
+video = opened.streams.video[0]
 video.thread_type = "AUTO"
-frames = int(sys.argv[4])
 
-graph = core.read_model(sys.argv[1])
+graph = core.read_model(model)
 graph.reshape([1, 3, video.height, video.width])
 steps = PrePostProcessor(graph)
 steps.input().tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
@@ -32,25 +35,24 @@ ops = ov.opset13
 codes = ops.convert(ops.clamp(ops.round(ops.multiply(result, np.float32(255)), "half_to_even"), 0, 255), "u8")
 graph = ov.Model([codes], graph.get_parameters())
 bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-compiled = core.compile_model(
-    graph, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}
-)
+hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}
+compiled = core.compile_model(graph, "CPU", hints)
 
 decoded: queue.Queue = queue.Queue(4)
 upscaled: queue.Queue = queue.Queue(4)
 
 
 def decode() -> None:
-    for index, frame in enumerate(source.decode(video=0)):
-        if index == frames:
+    for index, frame in enumerate(opened.decode(video=0)):
+        if index == int(frames):
             break
         decoded.put(frame.to_ndarray(format="rgb24")[None])
     decoded.put(None)
 
 
 def encode() -> None:
-    with av.open(sys.argv[3], "w") as output:
-        stream = output.add_stream("libx264", rate=video.average_rate, options={"crf": "18", "preset": "veryfast"})
+    with av.open(target, "w") as output:
+        stream = output.add_stream("libx264", rate=video.average_rate, options={"crf": crf, "preset": preset})
         stream.width, stream.height, stream.pix_fmt = 2 * video.width, 2 * video.height, "yuv420p"
         stream.thread_type = "FRAME"
         while (image := upscaled.get()) is not None:
@@ -58,14 +60,15 @@ def encode() -> None:
         output.mux(stream.encode(None))
 
 
-begin = time.perf_counter()
+begin, count = time.perf_counter(), 0
 threads = [threading.Thread(target=decode), threading.Thread(target=encode)]
 for thread in threads:
     thread.start()
 request = compiled.create_infer_request()
 while (image := decoded.get()) is not None:
     upscaled.put(next(iter(request.infer(image).values())).copy())
+    count += 1
 upscaled.put(None)
 for thread in threads:
     thread.join()
-print(json.dumps({"frames": frames, "seconds": time.perf_counter() - begin}))
+print(json.dumps({"frames": count, "seconds": time.perf_counter() - begin}))

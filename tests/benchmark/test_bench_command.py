@@ -1,0 +1,173 @@
+"""`vidsr bench`: what it prints and keeps, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vidsr import cli
+from vidsr.benchmark import limits, peak, stage
+from vidsr.benchmark.result import Advice, Limits, Result, Share, read, text, write
+from vidsr.benchmark.table import lines
+from vidsr.errors import InputError, OutputError
+
+Run = Callable[..., tuple[int, str, str]]
+
+RESULT = Result(
+    made="2026-01-02T03:04:05+00:00",
+    settings={
+        "source": "a.mp4", "size": "640x360", "output": "1280x720", "frames": 100, "model": "span",
+        "backend": "openvino", "device": "CPU", "precision": "bf16", "slots": 4, "streams": 1, "encoder": "libx264",
+    },
+    machine=Limits(
+        processor="A processor", cores=2, device="CPU", matrix_gflops={"fp32": 500.0, "bf16": 1000.0}, memory_gbps=40.0
+    ),
+    versions={"vidsr": "0.1.0"},
+    stages=(
+        Share(name="decode", ms=0.5, cpu_ms=1.0),
+        Share(name="copy in", ms=0.02, cpu_ms=0.02, bound="memory", bound_ms=0.01),
+        Share(name="inference", ms=200.0, cpu_ms=400.0, bound="matrix bf16", bound_ms=180.0),
+        Share(name="copy out", ms=0.08, cpu_ms=0.08, bound="memory", bound_ms=0.04),
+        Share(name="encode", ms=22.0, cpu_ms=39.0),
+    ),
+    rounds=(4.4, 4.3, 4.5),
+    fps=4.4,
+    bound_fps=4.545,
+    busy={"decode": 0.1, "model": 0.98, "encode": 0.2},
+    advice=Advice(limit="inference", change="--model span-fast", gain=7.0, text="model-bound: so it is"),
+    began=(1767322000.25, 1767322010.5, 1767322020.75),
+)  # fmt: skip
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """(exit code, standard output, standard error)"""
+    monkeypatch.setattr(stage, "_SECONDS", 0.02)
+    monkeypatch.setattr(stage, "_UNCACHED_BYTES", 2**20)
+    monkeypatch.setattr(peak, "_SECONDS", 0.0)
+    monkeypatch.setattr(peak, "_PROCESSOR", (peak._Load(kernel=3, channels=64, layers=2, side=32),))
+    monkeypatch.setattr(limits, "_COPIED_BYTES", 2**20)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["bench", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_a_result_comes_back_from_its_file(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", RESULT)
+    assert read(tmp_path / "a.json") == RESULT
+    assert json.loads(text(RESULT))["efficiency"] == pytest.approx(4.4 / 4.545, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"vidsr_bench": 1}', '{"vidsr_bench": 99}', "not json", '{"vidsr_bench": 1, "made": 2']
+)
+def test_what_is_no_result_is_refused_in_one_line(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match="is no result") as refused:
+        read(path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("wrong", [{"stages": [1]}, {"machine": None}, {"rounds": ["x"]}, {"advice": {}}])
+def test_a_result_with_wrong_parts_is_refused(wrong: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({**json.loads(text(RESULT)), **wrong}))
+    with pytest.raises(InputError, match="is no result"):
+        read(path)
+
+
+def test_files_that_are_not_there_or_cannot_be_written_are_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read(tmp_path / "none.json")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write(tmp_path / "none" / "a.json", RESULT)
+
+
+def test_the_table_has_every_stage_the_whole_and_the_sentence() -> None:
+    rows = [*lines(RESULT)]
+    page = "\n".join(rows)
+    assert "a.mp4: 640x360 -> 1280x720, 100 frames" in rows
+    inference = next(row for row in rows if row.startswith("inference"))
+    assert "90 % of matrix bf16" in inference
+    assert inference.count("#") > 18
+    assert "(in decode)" in next(row for row in rows if row.startswith("copy in"))
+    assert "4.40 frames a second (3 runs: 4.30 to 4.50)" in page
+    assert "97% are reached" in page
+    assert rows[-1] == RESULT.advice.text
+    assert all(len(row) <= 100 for row in rows)
+    assert "warning" not in page
+
+
+def test_the_table_warns_of_other_work_and_of_what_is_lost() -> None:
+    busy = replace(RESULT, machine=replace(RESULT.machine, load=3.5), fps=2.0)
+    page = "\n".join(lines(busy))
+    assert "warning: the machine was busy with other work before this began (load 3.5)" in page
+    assert "44% are reached" in page
+    assert "vidsr tune" in page
+
+
+def test_json_goes_to_standard_output_and_is_a_result(run: Run, nearest: Path, tmp_path: Path) -> None:
+    options = ["--model", nearest, "--device", "cpu", "--size", "64x64", "--seconds", 0.4, "--frames", 4]
+    code, out, _ = run(*options, "--rounds", 1, "--preset", "ultrafast", "--json")
+    assert code == 0
+    (tmp_path / "out.json").write_text(out)
+    found = read(tmp_path / "out.json")
+    assert found.settings["source"] == "generated clip (live)"
+    assert (found.settings["size"], found.settings["output"]) == ("64x64", "128x128")
+    assert found.settings["frames"] == 4
+    assert found.advice.text
+
+
+def test_a_file_gets_the_json_and_people_the_table(run: Run, nearest: Path, clip: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    code, out, _ = run(
+        clip, "--model", nearest, "--device", "cpu", "--frames", 4, "--rounds", 2, "--sink", "null", "--size", "50%",
+        "--json", kept,
+    )  # fmt: skip
+    assert code == 0
+    found = read(kept)
+    assert len(found.rounds) == len(found.began) == 2
+    assert "encode" not in [share.name for share in found.stages]
+    assert f"{clip.name}: 64x48 -> 32x24, 4 frames" in out
+    assert "no encoder" in out
+    assert found.advice.text.split(":")[0] in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.mkv"], "none.mkv"),
+        (["--size", "641x360"], "even numbers"),
+        (["--size", "large"], "--size large"),
+        (["--json", "clip.mp4"], "ends in .json"),
+        (["--kind", "live", "clip.mp4"], "where no IN is given"),
+        (["--model", "none", "--size", "64x64", "--seconds", "0.2"], "none"),
+        (["--encoder", "none", "--size", "64x64", "--seconds", "0.2"], "no such encoder"),
+        (["--plot", "a.txt"], ".svg"),
+        (["--compare", "a.json", "b.json"], "a.json"),
+        (["--sweep", "colour", "--size", "64x64", "--seconds", "0.2"], "colour"),
+        (["--compare", "a.json", "b.json", "clip.mp4"], "without IN"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(run: Run, arguments: list[str], said: str) -> None:
+    code, _, err = run(*arguments)
+    assert code in (1, 2)
+    assert said in err
+    assert err.startswith("vidsr: ")
+    assert err.count("\n") == 1
+
+
+def test_json_never_overwrites_a_video(run: Run, clip: Path) -> None:
+    before = clip.read_bytes()
+    assert run("--json", clip)[0] == 2
+    assert clip.read_bytes() == before

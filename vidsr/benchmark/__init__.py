@@ -1,0 +1,1 @@
+"""How fast this machine is with a video, what limits it, and what would help."""

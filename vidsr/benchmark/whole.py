@@ -1,0 +1,157 @@
+"""Whole runs: the ordinary pipeline from a file into a real encoder, or into nothing."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+from typing import Literal
+
+from vidsr.backends.base import Watch
+from vidsr.errors import InputError
+from vidsr.events import Stage
+from vidsr.frame import Frame, Plane
+from vidsr.job import Job, Settings, resolve
+from vidsr.job.run import stream_of
+from vidsr.pipeline import Reader, aside, transfer
+from vidsr.sinks.null import NullSink
+from vidsr.sinks.segments import SegmentSink
+from vidsr.sinks.workspace import Workspace
+
+__all__ = ["Few", "Round", "SinkName", "Whole", "job_in", "once", "run"]
+
+SinkName = Literal["file", "null"]
+_WARM_FRAMES = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One run. seconds: from the moment the model is loaded to the end of the encoder, as `vidsr` reports it.
+    cpu_seconds: of all threads meanwhile, loading included. first_seconds: from the call to the first enlarged frame.
+    busy: share of the time that each thread of the pipeline worked."""
+
+    frames: int
+    seconds: float
+    cpu_seconds: float
+    first_seconds: float
+    busy: dict[Stage, float]
+    engine: str
+
+    @property
+    def fps(self) -> float:
+        return self.frames / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """Several runs of the same."""
+
+    rounds: tuple[Round, ...]
+
+    @property
+    def fps(self) -> float:
+        """The median."""
+        return statistics.median(one.fps for one in self.rounds)
+
+    @property
+    def busy(self) -> dict[str, float]:
+        """Medians."""
+        return {stage: statistics.median(one.busy[stage] for one in self.rounds) for stage in self.rounds[0].busy}
+
+
+def run(
+    source: Path,
+    settings: Settings,
+    sink: SinkName = "file",
+    frames: int | None = None,
+    rounds: int = 3,
+    on_round: Callable[[Round], None] = lambda done: None,
+) -> Whole:
+    """Measures `rounds` runs over the first `frames` frames, all where that is None, behind a short one that warms up.
+
+    Who compares several settings does so in turns: `job_in` for each, then `once` round by round. Raises a VidsrError.
+    """
+    with job_in(source, settings) as job:
+        once(job, sink, _WARM_FRAMES)
+        done = []
+        for _ in range(rounds):
+            done.append(once(job, sink, frames))
+            on_round(done[-1])
+    return Whole(rounds=tuple(done))
+
+
+@contextmanager
+def job_in(source: Path, settings: Settings) -> Iterator[Job]:
+    """The job of a run with these settings, with its engine prepared; its output lies in a folder that vanishes behind
+    the block. Raises a VidsrError."""
+    with tempfile.TemporaryDirectory(prefix="vidsr-bench-") as folder:
+        job = resolve(source, Path(folder, "out.mkv"), replace(settings, tracks="none", overwrite=True))
+        aside(job.engine.prepare, Watch())
+        yield job
+
+
+def once(job: Job, sink: SinkName = "file", frames: int | None = None) -> Round:
+    """One run over the first `frames` frames, all where that is None. Nothing is joined or verified, and nothing
+    stays. Raises a VidsrError."""
+    workspace = Workspace(job.path, {}, {}, "replace") if sink == "file" else None
+    segments = SegmentSink(workspace, job.encoder, before_adding=lambda: None) if workspace else NullSink()
+    first: list[float] = []
+
+    def tap(frame: Frame) -> None:
+        if not first:
+            first.append(time.perf_counter())
+
+    begin, busy_before = time.perf_counter(), cpu_seconds()
+    try:
+        spec = stream_of(job, job.engine).spec()
+        if frames is not None:
+            open_reader, count = spec.open_reader, frames
+            spec = replace(spec, open_reader=lambda: Few(open_reader(), count))
+        totals = transfer(
+            spec,
+            segments,
+            job.video,
+            stop=Event(),
+            cancel=Event(),
+            total=frames,
+            on_progress=lambda progress: None,
+            written_bytes=lambda: 0,
+            tap=tap,
+        )
+    finally:
+        if workspace is not None:
+            workspace.remove()
+    if not totals.frames:
+        raise InputError(f"{job.source.path}: there is no frame to measure with")
+    return Round(
+        frames=totals.frames,
+        seconds=totals.seconds,
+        cpu_seconds=cpu_seconds() - busy_before,
+        first_seconds=first[0] - begin,
+        busy=totals.busy,
+        engine=totals.engine,
+    )
+
+
+def cpu_seconds() -> float:
+    """Of all threads of this process so far."""
+    return time.process_time()
+
+
+class Few:
+    """The first `count` frames of a reader."""
+
+    def __init__(self, reader: Reader, count: int) -> None:
+        self._reader, self._left = reader, count
+
+    def read(self, planes: Sequence[Plane]) -> Frame | None:
+        self._left -= 1
+        return self._reader.read(planes) if self._left >= 0 else None
+
+    def close(self) -> None:
+        self._reader.close()
