@@ -416,3 +416,33 @@ def test_what_is_between_bars_is_computed_alone(tmp_path: Path, streams: int, mo
     assert engine.saved.cost / engine.saved.partial < 0.85
     engine.close()
     plain.close()
+
+
+@pytest.mark.parametrize("precision", ["auto", "int8"])
+def test_streams_change_no_bit(precision: Any) -> None:
+    source, model = layout("yuv420p", 96, 128), models.load("span-fast")
+    engines = [
+        BACKEND.open(model, source, enlarged(source), BACKEND.settle(EngineOptions(precision=precision, streams=count)))
+        for count in (1, 2)
+    ]
+    assert [engine.in_flight for engine in engines] == [2, 3]
+    frames = [picture(source, seed) for seed in range(4)]
+    assert all(map(same, *(outputs(engine, frames) for engine in engines)))
+    for engine in engines:
+        engine.close()
+
+
+def test_streams_that_cannot_be_had_are_refused(clip: Path) -> None:
+    from vidsr.errors import BackendError
+
+    with pytest.raises(BackendError, match=r"--streams 3: onnxruntime on .* computes one frame at a time"):
+        resolve_stream(clip, Settings(backend="onnxruntime", streams=3))
+
+
+def test_the_report_says_how_much_was_reused(tmp_path: Path) -> None:
+    source = layout("yuv420p", 64, 64)
+    engine = ReusingEngine(Counting(source))
+    drawing = picture(source)
+    for _ in outputs(engine, [drawing] * 8):
+        pass
+    assert engine.description == "counting, 75% reused"

@@ -55,10 +55,12 @@ class Engine(Protocol):
 
     source: FrameLayout
     target: FrameLayout
-    description: str
-    """What really runs, for people: library, device, precision."""
     in_flight: int
     """Frames worth having submitted at once."""
+
+    @property
+    def description(self) -> str:
+        """What really runs, for people: library, device, precision, and what came of it so far."""
 
     def slots(self, count: int) -> Sequence[Slot]:
         """`count` fresh slots, which live as long as the engine: `count` for each device where several share the work,

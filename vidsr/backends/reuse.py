@@ -42,6 +42,12 @@ class Saved:
     whole: int = 0
     cost: float = 0.0
 
+    @property
+    def share(self) -> float:
+        """How much was not computed, 0..1."""
+        frames = self.copied + self.partial + self.whole
+        return 1 - (self.whole + self.cost) / frames if frames else 0.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
@@ -61,7 +67,7 @@ class ReusingEngine:
 
     def __init__(self, whole: Engine, open_staged: Callable[[], Staged] | None = None) -> None:
         self.source, self.target = whole.source, whole.target
-        self.description, self.in_flight = whole.description, whole.in_flight
+        self.in_flight = whole.in_flight
         self.saved = Saved()
         self._whole, self._open_staged = whole, open_staged
         self._staged: Staged | None = None
@@ -70,6 +76,11 @@ class ReusingEngine:
         self._tasks = deque[_Task]()
         self._output: Sequence[Plane] | None = None
         self._stale: Mask | None = None
+
+    @property
+    def description(self) -> str:
+        share = self.saved.share
+        return f"{self._whole.description}, {share:.0%} reused" if share >= 0.01 else self._whole.description
 
     def slots(self, count: int) -> Sequence[Slot]:
         return self._whole.slots(count)

@@ -190,6 +190,7 @@ class Pipeline:
             for slot, _ in pending:
                 with self._reporting():
                     engine.wait(slot)
+            self.engine_description = engine.description
         self._finished.close()
 
     def _infer_all(self, engine: Engine, guard: Guard | None, pending: deque[tuple[Slot, Frame]]) -> None:
