@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -19,6 +20,7 @@ from vidsr.backends.change import TileSize, changed, cover, dilated, unchanged_s
 from vidsr.backends.openvino_engine import BACKEND
 from vidsr.backends.reuse import ReusingEngine
 from vidsr.backends.staged import CELL, Staged, stages_of
+from vidsr.errors import BackendError, UsageError
 from vidsr.frame import FrameLayout, Plane
 from vidsr.graph import Builder, export_model
 from vidsr.job import Settings, resolve_stream
@@ -147,16 +149,20 @@ def reusing(model: Model, source: FrameLayout, options: EngineOptions = FP32) ->
 
 
 def outputs(engine: Engine, frames: Sequence[Sequence[Plane]]) -> Iterator[list[Plane]]:
-    """A copy of what the engine makes of each frame, with two slots in turn, as in a pipeline."""
-    slots = list(engine.slots(2))
-    for index, planes in enumerate(frames):
-        slot: Slot = slots[index % 2]
-        for plane in slot.output:
-            plane.fill(7)  # whatever is not written shows
-        fill(engine, slot, planes)
-        engine.submit(slot)
-        engine.wait(slot)
-        yield [plane.copy() for plane in slot.output]
+    """A copy of what the engine makes of each frame, with as many under way as it wants, as in a pipeline."""
+    free, busy = deque(engine.slots(engine.in_flight)), deque[Slot]()
+    for planes in [*frames, *[None] * engine.in_flight]:
+        if planes is not None:
+            slot = free.popleft()
+            for plane in slot.output:
+                plane.fill(7)  # whatever is not written shows
+            fill(engine, slot, planes)
+            engine.submit(slot)
+            busy.append(slot)
+        if busy and (planes is None or not free):
+            engine.wait(busy[0])
+            yield [plane.copy() for plane in busy[0].output]
+            free.append(busy.popleft())
 
 
 def same(first: Sequence[Plane], second: Sequence[Plane]) -> bool:
@@ -283,11 +289,15 @@ def test_what_always_changes_is_never_kept() -> None:
     assert engine._output is None
 
 
+@pytest.mark.parametrize("fault", ["bits", "memory"])
 @pytest.mark.usefixtures("many_stages")
-def test_parts_that_give_other_bits_are_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_that_fail_are_given_up(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(self: Staged, slot: Slot, plan: staged.Plan) -> None:
         right(self, slot, plan)
-        self.output[0][5, 5] ^= 1
+        if fault == "bits":
+            self.output[0][5, 5] ^= 1
+        else:
+            raise BackendError("no memory")
 
     right = Staged.run
     monkeypatch.setattr(Staged, "run", wrong)
@@ -296,6 +306,7 @@ def test_parts_that_give_other_bits_are_found_out(tmp_path: Path, monkeypatch: p
     for index in range(8):
         frames.append([plane.copy() for plane in frames[-1]])
         frames[-1][0][40 + index, 40] ^= 1
+    frames[5:5] = [frames[4]] * 2
     engine, plain = reusing(model, source), BACKEND.open(model, source, enlarged(source), FP32)
     assert all(map(same, outputs(engine, frames), outputs(plain, frames)))
     assert engine.saved.partial == 0 and engine.saved.whole >= 8
@@ -337,8 +348,6 @@ def test_a_video_is_the_same_with_and_without(shared: Path, clip: str, monkeypat
 
 
 def test_a_word_that_is_none(clip: Path) -> None:
-    from vidsr.errors import UsageError
-
     with pytest.raises(UsageError, match="--reuse sometimes: choose auto or off"):
         resolve_stream(clip, Settings(reuse="sometimes"))  # type: ignore[arg-type]
 
@@ -433,8 +442,6 @@ def test_streams_change_no_bit(precision: Any) -> None:
 
 
 def test_streams_that_cannot_be_had_are_refused(clip: Path) -> None:
-    from vidsr.errors import BackendError
-
     with pytest.raises(BackendError, match=r"--streams 3: onnxruntime on .* computes one frame at a time"):
         resolve_stream(clip, Settings(backend="onnxruntime", streams=3))
 

@@ -96,15 +96,18 @@ class ReusingEngine:
         if task.same:
             self.saved.copied += 1
             _copy(slot.output, self._kept())
-        elif task.plan is not None and self._staged is not None:
-            self._compute(slot, task.plan)
-        else:
-            if task.plan is not None:  # the parts were found wrong meanwhile
-                self._whole.submit(slot)
+        elif task.plan is None:
             self._whole.wait(slot)
             self.saved.whole += 1
             if task.keep:
                 _copy(self._kept(), slot.output)
+        elif self._staged is None or not self._compute(slot, task.plan):
+            # No parts any more.
+            self._open_staged = self._staged = None
+            self._whole.submit(slot)
+            self._whole.wait(slot)
+            self.saved.whole += 1
+            _copy(self._kept(), slot.output)
 
     def close(self) -> None:
         self._staged = None
@@ -158,23 +161,24 @@ class ReusingEngine:
             self._look.succeed()
         return self._promises >= _PROMISES
 
-    def _compute(self, slot: Slot, plan: Plan) -> None:
+    def _compute(self, slot: Slot, plan: Plan) -> bool:
+        """Whether parts could be computed, and gave what the whole frame gives where that was tried."""
         assert self._staged is not None
-        self._staged.run(slot, plan)
+        try:
+            self._staged.run(slot, plan)
+        except BackendError:  # it was meant to save time
+            return False
         if self._proofs < _PROVEN:
             self._proofs += 1
             self._whole.submit(slot)
             self._whole.wait(slot)
             pairs = zip(slot.output, self._staged.output, strict=True)
             if not all(np.array_equal(whole, parts) for whole, parts in pairs):
-                self._open_staged = self._staged = None
-                _copy(self._kept(), slot.output)
-                self.saved.whole += 1
-                return
-        else:
-            _copy(slot.output, self._staged.output)
+                return False
+        _copy(slot.output, self._staged.output)
         self.saved.partial += 1
         self.saved.cost += plan.cost
+        return True
 
     def _kept(self) -> Sequence[Plane]:
         """The output of the frame before."""

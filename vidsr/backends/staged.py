@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -35,8 +35,8 @@ CELL = 4
 _SIDES = (64, 128, 256)
 _MOST_STAGES = 4
 _STEADY, _FITTING_SHARE, _GRAIN = 8, 0.8, 16
-"""Frames in a row that want the same part, less than that share of the frame, before a tile is made to fit it; its sides
-are multiples of so many pixels."""
+"""Frames in a row that want the same part, smaller than that share of the frame, before a tile is made to fit it, with
+sides that are multiples of so many pixels."""
 _STAGE_PAIRS = 4e4
 """Multiplications and additions a pixel that are worth a stage of their own: a tile costs something besides."""
 
@@ -150,29 +150,32 @@ class Staged:
         }
         if plan.move is not None:
             self._move(plan.move)
-        for index, tiles in enumerate(plan.tiles):
-            busy = deque[tuple[Part, Tile]]()
-            free: dict[TileSize, deque[Part]] = {}
-            try:
+        busy = deque[tuple[Part, Tile]]()
+        try:
+            for index, tiles in enumerate(plan.tiles):
+                turns = Counter[TileSize]()
                 for tile in tiles:
-                    size = tile.size
-                    ready = free.setdefault(size, deque(self._part(index, size)))
-                    while not ready or len(busy) >= self._options.streams:
-                        done, its = busy.popleft()
-                        done.wait()
-                        self._paste(done.made, its)
-                        free[its.size].append(done)
-                    chosen = ready.popleft()
+                    if len(busy) == self._options.streams:
+                        self._finish(busy)
+                    parts = self._part(index, tile.size)
+                    # Those of one size in turn: this one is the first that was finished.
+                    chosen = parts[turns[tile.size] % len(parts)]
+                    turns[tile.size] += 1
                     self._cut(chosen.given, given, tile)
                     chosen.submit()
                     busy.append((chosen, tile))
                 while busy:
-                    done, its = busy.popleft()
-                    done.wait()
-                    self._paste(done.made, its)
-            finally:
-                for done, _ in busy:  # only where something was raised
-                    done.wait()
+                    self._finish(busy)
+        finally:
+            for running, _ in busy:  # only where something was raised
+                running.wait()
+
+    def _finish(self, busy: deque[tuple[Part, Tile]]) -> None:
+        """Brings the oldest tile home."""
+        oldest, tile = busy[0]
+        oldest.wait()
+        busy.popleft()
+        self._paste(oldest.made, tile)
 
     def _part(self, index: int, size: TileSize) -> Sequence[Part]:
         key = (index, size.height, size.width)
