@@ -172,9 +172,9 @@ class Backend(Protocol):
     ) -> ModelProto | None:
         """What `open` runs for settled options, as one that can be run in parts; None where parts cannot be had."""
 
-    def open_part(self, proto: ModelProto, exact: Set[str], options: EngineOptions) -> Sequence[Part]:
-        """A part of what `graph` gave, once for each of `options.streams`. exact: names of inputs and outputs that stay
-        FP32 whatever the precision. Raises BackendError."""
+    def open_part(self, proto: ModelProto, exact: Set[str], options: EngineOptions, count: int) -> Sequence[Part]:
+        """A part of what `graph` gave, `count` times, of which `options.streams` are computed at once. exact: names of
+        inputs and outputs that stay FP32 whatever the precision. Raises BackendError."""
 
 
 class PlainBackend:
@@ -201,5 +201,5 @@ class PlainBackend:
     ) -> ModelProto | None:
         return None
 
-    def open_part(self, proto: ModelProto, exact: Set[str], options: EngineOptions) -> Sequence[Part]:
+    def open_part(self, proto: ModelProto, exact: Set[str], options: EngineOptions, count: int) -> Sequence[Part]:
         raise NotImplementedError

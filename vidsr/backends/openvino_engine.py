@@ -133,10 +133,10 @@ class OpenVinoBackend(PlainBackend):
     ) -> ModelProto | None:
         return _composed(model, source, target, options) if options.device == "CPU" else None
 
-    def open_part(self, proto: ModelProto, exact: Set[str], options: EngineOptions) -> Sequence[Part]:
+    def open_part(self, proto: ModelProto, exact: Set[str], options: EngineOptions, count: int) -> Sequence[Part]:
         try:
             compiled = _compiled(proto, options, exact)
-            return [OpenVinoPart(compiled.create_infer_request()) for _ in range(options.streams)]
+            return [OpenVinoPart(compiled.create_infer_request()) for _ in range(count)]
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot run a part of the model: {_reason(error)}") from error
 

@@ -34,6 +34,8 @@ CELL = 4
 
 _SIDES = (64, 128, 256)
 _MOST_STAGES = 4
+_DEPTH, _FULL = 2, 0.8
+"""Tiles under way for each that is computed; how full large ones have to be of what is needed."""
 _STEADY, _FITTING_SHARE, _GRAIN = 8, 0.8, 16
 """Frames in a row that want the same part, smaller than that share of the frame, before a tile is made to fit it, with
 sides that are multiples of so many pixels."""
@@ -133,7 +135,7 @@ class Staged:
         for index, stage in enumerate(self._stages):
             reached += stage.reach
             wanted = dilated(dirty, -(-reached // CELL))
-            sizes = [*self._sizes[index], *(self._fitting(index, wanted) if usual else ())]
+            sizes = self._balanced(index, float(wanted.mean()), self._fitting(index, wanted) if usual else [])
             covered = cover(wanted, sizes, frame, cell=CELL, reach=stage.reach, limit=limit - cost)
             if covered is None:
                 return None
@@ -154,8 +156,9 @@ class Staged:
         try:
             for index, tiles in enumerate(plan.tiles):
                 turns = Counter[TileSize]()
-                for tile in tiles:
-                    if len(busy) == self._options.streams:
+                # Large ones first, and more under way than run at once: nothing idles while one is waited for.
+                for tile in sorted(tiles, key=lambda tile: -tile.size.cost):
+                    if len(busy) == _DEPTH * self._options.streams:
                         self._finish(busy)
                     parts = self._part(index, tile.size)
                     # Those of one size in turn: this one is the first that was finished.
@@ -185,7 +188,7 @@ class Staged:
             passing = (*(before.tensors if before else ()), *behind.tensors)
             exact = {tensor.name for tensor in passing if tensor.exact} | {RGB_FROM_CODES, CODES_FROM_RGB}
             proto = part(self._composed(size.height, size.width), before, behind)
-            self._parts[key] = parts = self._backend.open_part(proto, exact, self._options)
+            self._parts[key] = parts = self._backend.open_part(proto, exact, self._options, _DEPTH * self._options.streams)
             held = {**parts[0].given, **parts[0].made}
             for tensor in passing:
                 if tensor.name in held and tensor.name not in self._kept:
@@ -230,6 +233,13 @@ class Staged:
             columns = slice(*(_edge(cell * CELL, factor, wide, array.shape[-1]) for cell in move.columns))
             down = move.down * factor // tall
             array[..., slice(*rows), columns] = array[..., rows[0] - down : rows[1] - down, columns].copy()
+
+    def _balanced(self, index: int, share: float, fitting: list[TileSize]) -> list[TileSize]:
+        """The sizes of which so many are needed for that share of the frame that what computes at once ends at once."""
+        streams, needed = self._options.streams, share * self._stages[index].share
+        small, *larger, band = sorted(self._sizes[index], key=lambda size: size.cost)
+        several = [size for size in larger if 2 * streams * size.cost <= needed]
+        return [small, *several, *(size for size in (band, *fitting) if _FULL * streams * size.cost <= needed)]
 
     def _fitting(self, index: int, wanted: Mask) -> list[TileSize]:
         """What fits the part of the frame that is wanted, where frame after frame wants the same: the picture between
