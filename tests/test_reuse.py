@@ -138,6 +138,7 @@ def many_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staged, "_SIDES", (48, 64))
     monkeypatch.setattr(reuse, "_PROMISES", 1)
     monkeypatch.setattr(reuse, "_WORTH", 1e9)
+    monkeypatch.setattr(staged, "_TILE_PAIRS", 0)
 
 
 def reusing(model: Model, source: FrameLayout, options: EngineOptions = FP32) -> ReusingEngine:
@@ -383,7 +384,6 @@ def test_what_scrolls_is_moved(
     tmp_path: Path, down: int, part: tuple[slice, slice], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reuse, "_WORTH", 0.9)
-    monkeypatch.setattr(Staged, "_rates", _by_area)
     model, source = moving_model(tmp_path, (0, 2)), layout(name, 448, 384)
     frames = scrolling(source, down, part=part, count=8)
     engine, plain = reusing(model, source), BACKEND.open(model, source, enlarged(source), FP32)
@@ -399,16 +399,10 @@ def test_what_scrolls_is_moved(
 real = Staged._move
 
 
-def _by_area(self: Staged, shapes: Sequence[tuple[int, int]]) -> tuple[float, float]:
-    """Prices that do not depend on the machine."""
-    return 1.0, 0.0
-
-
 @pytest.mark.parametrize("streams", [1, 2])
 @pytest.mark.usefixtures("many_stages")
 def test_what_is_between_bars_is_computed_alone(tmp_path: Path, streams: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reuse, "_WORTH", 0.85)
-    monkeypatch.setattr(Staged, "_rates", _by_area)
     model, source = moving_model(tmp_path, (2, 2)), layout("yuv420p", 560, 384)
     frames = []
     for index in range(24):

@@ -28,7 +28,9 @@ _PROMISING = 0.5
 _FRAMED = 0.75
 """The same for the part of the frame around all changes, however many they are."""
 _PROMISES = 4
-_PROVEN = 3
+_CUTS = 2
+"""Frames in a row that change altogether, and are still computed in parts."""
+_PROVEN = 2
 """Results that are computed both ways."""
 _EVERYTHING = 1e9
 
@@ -71,7 +73,7 @@ class ReusingEngine:
         self.saved = Saved()
         self._whole, self._open_staged = whole, open_staged
         self._staged: Staged | None = None
-        self._proofs, self._promises = 0, 0
+        self._proofs, self._promises, self._cuts = 0, 0, 0
         self._look = _Look(self.source)
         self._tasks = deque[_Task]()
         self._output: Sequence[Plane] | None = None
@@ -149,7 +151,10 @@ class ReusingEngine:
         if not self._stale.any():
             if plan is None and (found := self._look.scrolled(slot, self._staged.step, dirty)):
                 plan = self._staged.plan(found[1], _WORTH, move=found[0], usual=False)
-            return plan
+            self._cuts = 0 if plan is not None else self._cuts + 1
+            # A single frame computed whole would have one stream to itself and leave all that is kept behind.
+            everything = plan is None and self._cuts <= _CUTS
+            return self._staged.plan(np.ones_like(dirty), _EVERYTHING, usual=False) if everything else plan
         if not self._promising(plan is not None):
             return None
         return self._staged.plan(dirty | self._stale, _EVERYTHING, usual=False)

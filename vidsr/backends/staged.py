@@ -8,7 +8,6 @@ part computes what the change has reached so far and r around it.
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +39,9 @@ _STEADY, _FITTING_SHARE, _GRAIN = 8, 0.8, 16
 """Frames in a row that want the same part, smaller than that share of the frame, before a tile is made to fit it, with
 sides that are multiples of so many pixels."""
 _STAGE_PAIRS = 4e4
-"""Multiplications and additions a pixel that are worth a stage of their own: a tile costs something besides."""
+"""Multiplications and additions a pixel that are worth a stage of their own."""
+_TILE_PAIRS = 3e7
+"""What a tile takes besides, in those that would take as long: 0.1 ms on one core (64x64 of SPAN-48: 2.4 ms)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +123,10 @@ class Staged:
 
         self._composed = composed
         self._extents: dict[int, tuple[tuple[int, int, int, int], int]] = {}
-        shapes = self._shapes()
-        self._slope, self._besides = self._rates(shapes)
-        self._sizes = [[self._price(index, *shape) for shape in shapes] for index in range(len(stages))]
+        self._pairs = multiply_adds(model.proto)
+        self._sizes = [
+            [self._price(index, height, width) for height, width in self._shapes()] for index in range(len(stages))
+        ]
 
     def plan(self, dirty: Mask, limit: float, *, move: Move | None = None, usual: bool = True) -> Plan | None:
         """What to compute where these cells have changed; None where it costs more than `limit`, as a share of a whole
@@ -188,7 +190,9 @@ class Staged:
             passing = (*(before.tensors if before else ()), *behind.tensors)
             exact = {tensor.name for tensor in passing if tensor.exact} | {RGB_FROM_CODES, CODES_FROM_RGB}
             proto = part(self._composed(size.height, size.width), before, behind)
-            self._parts[key] = parts = self._backend.open_part(proto, exact, self._options, _DEPTH * self._options.streams)
+            self._parts[key] = parts = self._backend.open_part(
+                proto, exact, self._options, _DEPTH * self._options.streams
+            )
             held = {**parts[0].given, **parts[0].made}
             for tensor in passing:
                 if tensor.name in held and tensor.name not in self._kept:
@@ -277,35 +281,9 @@ class Staged:
             )
         ]
 
-    def _rates(self, shapes: Sequence[tuple[int, int]]) -> tuple[float, float]:
-        """(seconds a pixel of all stages, seconds a tile besides), from a small tile and a large one."""
-        index = max(range(len(self._stages)), key=lambda number: self._stages[number].share)
-        squares = [shape for shape in shapes if max(shape) <= max(_SIDES)] or shapes
-        small, large = min(squares, key=math.prod), max(squares, key=math.prod)
-        first, second = (self._seconds(index, *shape) for shape in (small, large))
-        slope = second / math.prod(large)
-        if large != small and second > first:
-            slope = (second - first) / (math.prod(large) - math.prod(small))
-        return slope / self._stages[index].share, max(0.0, first - slope * math.prod(small))
-
     def _price(self, index: int, height: int, width: int) -> TileSize:
-        whole = self._slope * self._source.height * self._source.width
-        seconds = self._slope * self._stages[index].share * height * width + self._besides
-        return TileSize(height=height, width=width, cost=seconds / whole)
-
-    def _seconds(self, index: int, height: int, width: int) -> float:
-        """Of one tile, the shortest of a few."""
-        size = TileSize(height=height, width=width, cost=0.0)
-        runner = self._part(index, size)[0]
-        tile = Tile(size=size, top=0, left=0, inside=(0, size.height, 0, size.width))
-        times = []
-        for _ in range(5):
-            begin = time.perf_counter()
-            runner.submit()
-            runner.wait()
-            self._paste(runner.made, tile)
-            times.append(time.perf_counter() - begin)
-        return min(times)
+        pixels = height * width * self._stages[index].share + _TILE_PAIRS / self._pairs
+        return TileSize(height=height, width=width, cost=pixels / (self._source.height * self._source.width))
 
 
 def _edge(edge: int, scale: int, factor: int, limit: int) -> int:
