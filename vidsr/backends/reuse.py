@@ -27,7 +27,7 @@ _PROMISING = 0.5
 """Share of the frame below which changes speak for computing parts from now on, and for making what that needs."""
 _FRAMED = 0.75
 """The same for the part of the frame around all changes, however many they are."""
-_PROMISES = 4
+_PROMISES = 2
 _CUTS = 2
 """Frames in a row that change altogether, and are still computed in parts."""
 _PROVEN = 2
@@ -53,10 +53,11 @@ class Saved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
-    """What is to be done for a slot. plan: what to compute of it, None for all. same: nothing, its input is that of the
-    frame before. keep: what comes behind needs its output."""
+    """What is to be done for a slot. plan: what to compute of it, None for all. proven: nothing has to be computed both
+    ways. same: its input is that of the frame before. keep: what comes behind needs its output."""
 
     plan: Plan | None = None
+    proven: bool = True
     same: bool = False
     keep: bool = False
 
@@ -89,7 +90,7 @@ class ReusingEngine:
 
     def submit(self, slot: Slot) -> None:
         task = self._decided(slot)
-        if task.plan is None and not task.same:
+        if not task.same and (task.plan is None or not task.proven):
             self._whole.submit(slot)
         self._tasks.append(task)
 
@@ -103,11 +104,11 @@ class ReusingEngine:
             self.saved.whole += 1
             if task.keep:
                 _copy(self._kept(), slot.output)
-        elif self._staged is None or not self._compute(slot, task.plan):
-            # No parts any more.
+        elif not self._computed(slot, task, task.plan):
             self._open_staged = self._staged = None
-            self._whole.submit(slot)
-            self._whole.wait(slot)
+            if task.proven:
+                self._whole.submit(slot)
+                self._whole.wait(slot)
             self.saved.whole += 1
             _copy(self._kept(), slot.output)
 
@@ -128,7 +129,8 @@ class ReusingEngine:
         if plan is not None:
             self._look.succeed()
             self._stale = np.zeros_like(dirty)
-            return _Task(plan=plan)
+            self._proofs += 1
+            return _Task(plan=plan, proven=self._proofs > _PROVEN)
         if self._stale is not None:
             self._stale |= dirty
         return _Task(keep=keep)
@@ -166,21 +168,22 @@ class ReusingEngine:
             self._look.succeed()
         return self._promises >= _PROMISES
 
-    def _compute(self, slot: Slot, plan: Plan) -> bool:
+    def _computed(self, slot: Slot, task: _Task, plan: Plan) -> bool:
         """Whether parts could be computed, and gave what the whole frame gives where that was tried."""
-        assert self._staged is not None
+        parts = self._staged  # None where they were given up meanwhile
         try:
-            self._staged.run(slot, plan)
+            if parts is not None:
+                parts.run(slot, plan)
         except BackendError:  # it was meant to save time
-            return False
-        if self._proofs < _PROVEN:
-            self._proofs += 1
-            self._whole.submit(slot)
+            parts = None
+        if not task.proven:
             self._whole.wait(slot)
-            pairs = zip(slot.output, self._staged.output, strict=True)
-            if not all(np.array_equal(whole, parts) for whole, parts in pairs):
-                return False
-        _copy(slot.output, self._staged.output)
+        if parts is None:
+            return False
+        if task.proven:
+            _copy(slot.output, parts.output)
+        elif not all(map(np.array_equal, slot.output, parts.output)):
+            return False
         self.saved.partial += 1
         self.saved.cost += plan.cost
         return True

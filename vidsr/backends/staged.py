@@ -31,7 +31,7 @@ __all__ = ["CELL", "Plan", "Staged", "stages_of"]
 CELL = 4
 """Side of the cells in which changes are followed, in luma pixels; a multiple of all chroma factors that are known."""
 
-_SIDES = (64, 128, 256)
+_SIDES = (64, 128)
 _MOST_STAGES = 4
 _DEPTH, _FULL = 2, 0.8
 """Tiles under way for each that is computed; how full large ones have to be of what is needed."""
