@@ -27,12 +27,11 @@ from onnx import TensorProto, helper
 
 from vidsr.backends.tiled import smaller_tile
 from vidsr.benchmark import clip, stage
-from vidsr.benchmark.limits import cores
 from vidsr.benchmark.whole import SinkName, job_in, once
-from vidsr.doctor.machine import processor
 from vidsr.graph.builder import Builder
 from vidsr.job import Job, Settings
 from vidsr.job.run import stream_of
+from vidsr.machine import cores, processor
 from vidsr.media.segment import SegmentWriter
 
 KEPT = Path(__file__).with_name("ratios.json")

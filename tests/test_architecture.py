@@ -12,8 +12,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "vidsr"
 
 LAYERS = [
-    {"frame", "color", "filters", "errors", "events", "notes", "durable", "nvidia", "resample"},
-    {"media", "graph", "half", "models", "quantise"},
+    {"frame", "color", "filters", "errors", "events", "notes", "durable", "machine", "nvidia", "resample"},
+    {"media", "graph", "half", "models", "quantise", "tuning"},
     {"backends", "sinks", "networks", "verify"},
     {"pipeline"},
     {"job", "checkpoint", "foreign", "stability"},

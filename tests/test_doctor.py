@@ -14,8 +14,8 @@ import pytest
 
 import vidsr
 from tests.test_cli import run
-from vidsr import backends
-from vidsr.doctor import Check, Report, examine, machine
+from vidsr import backends, machine
+from vidsr.doctor import Check, Report, examine
 from vidsr.doctor.child import Child, Heard, listen
 from vidsr.doctor.report import State, advice, auto, without_home
 

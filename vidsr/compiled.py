@@ -1,4 +1,4 @@
-"""Compiled models: made ahead of the first run, and what lies in the cache."""
+"""Compiled models: made ahead of the first run, and what lies in the cache beside tunings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
-from vidsr import models
+from vidsr import models, tuning
 from vidsr.backends import Watch
 from vidsr.backends.trt.key import printable
 from vidsr.backends.trt.plans import Cleared, PlanCache, remove
@@ -21,7 +21,7 @@ from vidsr.job.engine import cache_folder, idle_note, plan_engine
 from vidsr.media.pixel import layout_of, native
 from vidsr.pipeline import aside
 
-__all__ = ["Built", "Kept", "build", "clear", "kept"]
+__all__ = ["Built", "Kept", "build", "clear", "forget", "kept"]
 
 _MIN_SIDE = 16
 _GRAPHS = re.compile(r"\d+\.(blob|cl_cache)")
@@ -120,7 +120,7 @@ def _go_on(stop: Event) -> None:
 
 
 def kept() -> Iterator[Kept]:
-    """What lies in the cache, TensorRT's plans first."""
+    """What lies in the cache: TensorRT's plans, OpenVINO's graphs, tunings."""
     folder = cache_folder()
     for entry in PlanCache(folder / "tensorrt").entries():
         key = entry.key
@@ -140,9 +140,19 @@ def kept() -> Iterator[Kept]:
             yield Kept(
                 path=path, bytes=status.st_size, what="compiled graph", made_for="OpenVINO", built=status.st_mtime
             )
+    for found in tuning.kept(folder):
+        here = found.key
+        what = printable(f"tuning of {found.tuning.model} {found.tuning.frames} {here.precision}")
+        made_for = printable(f"{here.library}, {here.machine}")
+        yield Kept(path=found.path, bytes=found.bytes, what=what, made_for=made_for, built=found.made)
 
 
 def clear() -> Cleared:
-    """Empties the cache, but for files that vidsr and OpenVINO do not make."""
+    """Removes all compiled models, and no file that vidsr and OpenVINO do not make."""
     folder = cache_folder()
     return PlanCache(folder / "tensorrt").clear() + remove(folder / "openvino", _GRAPHS, counted=".blob")
+
+
+def forget() -> Cleared:
+    """Removes all tunings."""
+    return remove(cache_folder() / tuning.FOLDER, tuning.FILES, counted=".json")

@@ -15,13 +15,13 @@ import numpy as np
 from vidsr.backends.cuda.cards import card_numbers
 from vidsr.benchmark.peak import matrix_gflops
 from vidsr.benchmark.result import Limits
-from vidsr.doctor.machine import processor
 from vidsr.job import EnginePlan, available_memory
+from vidsr.machine import cores, processor
 
 if TYPE_CHECKING:
     from vidsr.backends.cuda.device import Device
 
-__all__ = ["card_of", "copy_seconds", "cores", "higher", "limits", "memory_gbps"]
+__all__ = ["card_of", "copy_seconds", "higher", "limits", "memory_gbps"]
 
 _COPIED_BYTES = 64 * 2**20
 _RUNS = 5
@@ -62,12 +62,6 @@ def higher(found: Limits, plan: EnginePlan) -> Limits:
         matrix_gflops=peaks | {precision: max(again, peaks[precision])} if precision in peaks else peaks,
         memory_gbps=max(found.memory_gbps, memory_gbps(cores())),
     )
-
-
-def cores() -> int:
-    """Those that this process gets, of a control group's share whole ones."""
-    here = processor()
-    return max(1, int(min(here["cores"], here["cores_allowed"] or here["cores"])))
 
 
 def memory_gbps(threads: int) -> float:

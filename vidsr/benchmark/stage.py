@@ -51,7 +51,7 @@ class Frames:
     enlarged: tuple[Frame, ...]
 
 
-def enlarged_of(job: Job) -> Frames:
+def enlarged_of(job: Job, most: int = _MOST_KEPT) -> Frames:
     """The first frames of the input and what the engine makes of them, as many as memory holds well. Raises a
     VidsrError."""
     plan = job.engine
@@ -60,7 +60,7 @@ def enlarged_of(job: Job) -> Frames:
     enlarged: list[Frame] = []
     reader = stream_of(job, plan).reader(job.settings.start, job.settings.end)
     try:
-        for _ in range(max(_LEAST_KEPT, min(_MOST_KEPT, _KEPT_BYTES // size))):
+        for _ in range(max(_LEAST_KEPT, min(most, _KEPT_BYTES // size))):
             planes = plan.source.allocate()
             frame = reader.read(planes)
             if frame is None:

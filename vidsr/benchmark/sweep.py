@@ -16,11 +16,10 @@ import vidsr
 from vidsr import backends
 from vidsr.benchmark.comparison import ratio_of, times, verdict
 from vidsr.benchmark.interval import Interval, median_interval
-from vidsr.benchmark.limits import cores
 from vidsr.benchmark.whole import Round, SinkName, job_in, once
-from vidsr.doctor.machine import processor
 from vidsr.errors import UsageError, VidsrError
 from vidsr.job import Job, Settings
+from vidsr.machine import cores, processor
 
 __all__ = ["DIMENSIONS", "Row", "Sweep", "Way", "fastest", "lines", "measure", "verdicts", "ways_of"]
 

@@ -10,13 +10,13 @@ from typing import Any
 from vidsr import models
 from vidsr.benchmark import stage
 from vidsr.benchmark.advice import Trial
-from vidsr.benchmark.limits import cores
 from vidsr.benchmark.result import Share, StageName
 from vidsr.benchmark.stage import Cost, Frames
 from vidsr.benchmark.whole import job_in
 from vidsr.errors import VidsrError
 from vidsr.graph.cost import multiply_adds
 from vidsr.job import Job, Settings
+from vidsr.machine import cores
 from vidsr.media.encoder import PRESETS, EncoderPreset, on_card
 from vidsr.nvidia import card_count
 from vidsr.quantise import KEY

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vidsr.benchmark.sweep import Way
     from vidsr.job import Settings
 
-__all__ = ["bench"]
+__all__ = ["bench", "source_of"]
 
 _SIZE, _SECONDS = "640x360", 20
 _ROUNDS, _SWEEP_ROUNDS = 3, 5
@@ -195,7 +195,7 @@ def bench(
         return
     measured = {name: choices.pop(name) for name in ("frames", "sink", "rounds")}
     settings = _settings(choices, size if source is not None else None, seconds if source is not None else None)
-    with _source(source, size, kind, seconds) as (path, name):
+    with source_of(source, size, kind, seconds) as (path, name):
         if sweep is not None or others:
             _in_turn(path, name, sweep, others, settings, measured, json_target, plot)
         else:
@@ -227,7 +227,7 @@ def _settings(choices: dict[str, Any], size: str | None, seconds: Any) -> Settin
 
 
 @contextmanager
-def _source(source: Path | None, size: str | None, kind: Kind | None, seconds: Any) -> Iterator[tuple[Path, str]]:
+def source_of(source: Path | None, size: str | None, kind: Kind | None, seconds: Any) -> Iterator[tuple[Path, str]]:
     """What to measure with, and its name; what is made for that is gone behind the block."""
     if source is not None:
         if kind is not None:

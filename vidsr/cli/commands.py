@@ -16,6 +16,7 @@ from vidsr.cli.evaluate import evaluate_model
 from vidsr.cli.preview import preview
 from vidsr.cli.shape import KeyValue, Time
 from vidsr.cli.train import train_model
+from vidsr.cli.tune import tune
 
 if TYPE_CHECKING:
     from vidsr.models import Model
@@ -180,6 +181,7 @@ COMMANDS = [
     evaluate_model,
     compare,
     bench,
+    tune,
     doctor,
     build_engine,
     cache,

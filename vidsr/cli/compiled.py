@@ -56,7 +56,9 @@ class _Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int] | None]]):
     "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
     help="See `vidsr --help`.",
 )  # fmt: skip
-@click.option("--slots", default=4, show_default=True, type=click.IntRange(1, 16), help="Frames in flight to try.")
+@click.option(
+    "--slots", type=click.IntRange(1, 16), metavar="N", help="Frames in flight to try.  [default: as a run takes]"
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def build_engine(sizes: Any, pix_fmt: str, as_json: bool, debug: bool, **choices: Any) -> None:
@@ -102,14 +104,14 @@ def build_engine(sizes: Any, pix_fmt: str, as_json: bool, debug: bool, **choices
 
 @click.group("cache")
 def cache() -> None:
-    """Compiled models that vidsr keeps: `vidsr cache list`, `clear` or `path`."""
+    """Compiled models and tunings that vidsr keeps: `vidsr cache list`, `clear` or `path`."""
 
 
 @cache.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_kept(as_json: bool) -> None:
     """Lists them with their size and age: TensorRT's plans with model, sizes and card; of OpenVINO's compiled graphs
-    no more is known."""
+    no more is known. What tunings say is shown by `vidsr tune --show`."""
     from vidsr.compiled import kept
     from vidsr.progress import human_bytes
 
@@ -120,7 +122,7 @@ def list_kept(as_json: bool) -> None:
     if not entries:
         click.echo("nothing is kept yet")
         return
-    lines = [("what", "made for", "size", "compiled", "file")]
+    lines = [("what", "made for", "size", "made", "file")]
     for entry in entries:
         day = time.strftime("%Y-%m-%d", time.localtime(entry.built)) if entry.built else "unknown"
         lines.append((entry.what, entry.made_for, human_bytes(entry.bytes), day, entry.path.name))
@@ -131,14 +133,16 @@ def list_kept(as_json: bool) -> None:
 
 @cache.command("clear")
 def clear_kept() -> None:
-    """Removes them; the next runs compile again."""
-    from vidsr.compiled import clear
+    """Removes them; the next runs compile again, and take what is usual."""
+    from vidsr.compiled import clear, forget
     from vidsr.errors import OutputError
 
-    cleared = clear()
-    count, obstacles = cleared.removed, cleared.obstacles
-    if count or not obstacles:
-        click.echo(f"removed {count} compiled model{'s' if count > 1 else ''}" if count else "nothing was kept")
+    models, tunings = clear(), forget()
+    obstacles = models.obstacles + tunings.obstacles
+    counts = {"compiled model": models.removed, "tuning": tunings.removed}
+    said = " and ".join(f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts.items() if count)
+    if said or not obstacles:
+        click.echo(f"removed {said}" if said else "nothing was kept")
     if obstacles:
         more = f" (and {len(obstacles) - 1} more)" if len(obstacles) > 1 else ""
         raise OutputError(f"could not remove everything: {obstacles[0]}{more}")

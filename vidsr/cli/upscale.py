@@ -45,10 +45,11 @@ Other commands (each has its own --help):
   vidsr eval       measure a model on pictures or on a video
   vidsr compare    crops of a video by several models, side by side
   vidsr bench      how fast this machine is, what limits it, what would help
+  vidsr tune       find what is fastest on this machine; later runs take it
   vidsr train      make a model from a folder of pictures
   vidsr doctor     what this machine can run, and what is missing
   vidsr build      compile a model for a size ahead of the first run
-  vidsr cache      compiled models: list, clear, path
+  vidsr cache      compiled models and tunings: list, clear, path
 
 What is done lies in out.mp4.vidsr/ until the output is complete. After Ctrl-C, a crash or a power cut, the same
 command with --resume goes on there and makes the same frames as a run that was never interrupted.

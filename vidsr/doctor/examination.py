@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import vidsr
-from vidsr.doctor import machine
+from vidsr import machine
 from vidsr.doctor.child import Child, Heard, listen
 from vidsr.doctor.report import Check, Report, State, advice, auto
 

@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 
 import platformdirs
 
-from vidsr import backends
+from vidsr import backends, tuning
 from vidsr.backends import Backend, Engine, EngineOptions, Watch
 from vidsr.backends.alpha import AlphaEngine, alpha_parts
 from vidsr.backends.reuse import ReusingEngine
@@ -23,6 +24,7 @@ from vidsr.job.settings import Settings
 from vidsr.models import Model
 from vidsr.notes import Notes
 from vidsr.stability import needs_guard
+from vidsr.tuning import TuningKey
 
 __all__ = [
     "Conversions",
@@ -34,6 +36,7 @@ __all__ = [
     "plan_engine",
     "plan_notes",
     "tile_note",
+    "tuning_key",
 ]
 
 _MEMORY_SHARE = 0.4
@@ -52,7 +55,8 @@ _FALLBACK_MEMORY = 4 * 2**30
 class EnginePlan:
     """An engine that is decided but not made yet. tile: (height, width) where frames must be cut, else None.
 
-    reuse_bytes: memory for what frames have in common; 0 where they are not compared.
+    reuse_bytes: memory for what frames have in common; 0 where they are not compared. tuned: streams and slots are
+    those that `vidsr tune` found.
     prepared: what `prepare` gave, by the layouts it was for. on_tile: see `TiledEngine`. notes: what the user should
     know of the engines that were made.
     """
@@ -64,6 +68,7 @@ class EnginePlan:
     target: FrameLayout
     tile: tuple[int, int] | None
     reuse_bytes: int = 0
+    tuned: bool = False
     prepared: dict[tuple[FrameLayout, FrameLayout], object] = field(default_factory=dict, compare=False)
     on_tile: Callable[[int, int], None] = field(default=lambda done, count: None, compare=False)
     notes: Notes = field(default_factory=Notes, compare=False)
@@ -142,8 +147,9 @@ class EnginePlan:
 
     def __str__(self) -> str:
         tiles = f", tiles of {self.tile[1]}x{self.tile[0]}" if self.tile else ""
+        tuned = ", tuned" if self.tuned else ""
         guard = ", guard on" if "on" in self.guard else ""
-        return f"{self.backend.name} {self.options.device} {self.options.precision}{tiles}{guard}"
+        return f"{self.backend.name} {self.options.device} {self.options.precision}{tiles}{tuned}{guard}"
 
 
 class Conversions:
@@ -215,7 +221,35 @@ def plan_engine(
     sizes: see `EngineOptions`. many_sizes: see `backends.choose`. Raises UsageError, BackendError, MemoryBudgetError.
     """
     model = _guarded(settings, model, default_cache())
-    return _planned(settings, model, source, target, sizes=sizes, many_sizes=many_sizes)
+    plan = _planned(settings, model, source, target, sizes=sizes, many_sizes=many_sizes)
+    return plan if many_sizes or sizes else _tuned(settings, plan)
+
+
+def tuning_key(plan: EnginePlan) -> TuningKey:
+    """What is found out about the speed of this plan holds for."""
+    return TuningKey.here(
+        backend=plan.backend.name,
+        version=str(import_module(plan.backend.name).__version__),
+        device=plan.backend.machine(plan.options),
+        precision=plan.options.precision,
+        model=plan.model.sha256,
+        height=plan.source.height,
+        width=plan.source.width,
+    )
+
+
+def _tuned(settings: Settings, plan: EnginePlan) -> EnginePlan:
+    """With what `vidsr tune` found, where the user says nothing of it and memory holds whole frames that way."""
+    said = (settings.streams, settings.slots, settings.memory_bytes) != (None, None, None)
+    cache = plan.options.cache
+    if said or plan.tile is not None or cache is None or not (cache / tuning.FOLDER).is_dir():
+        return plan
+    found = tuning.find(cache, tuning_key(plan))
+    if found is None or found.streams is found.slots is None:
+        return plan
+    settings = replace(settings, streams=found.streams, slots=found.slots)
+    tuned = _planned(settings, plan.model, plan.source, plan.target)
+    return plan if tuned.tile is not None else replace(tuned, tuned=True)
 
 
 def _planned(

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["VARIABLES", "environment", "processor"]
+__all__ = ["VARIABLES", "cores", "environment", "processor"]
 
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -33,6 +33,12 @@ _ARM = {
 def environment() -> dict[str, str]:
     """Those of `VARIABLES` that are set."""
     return {name: os.environ[name] for name in VARIABLES if name in os.environ}
+
+
+def cores() -> int:
+    """Those that this process gets, of a control group's share whole ones."""
+    here = processor()
+    return max(1, int(min(here["cores"], here["cores_allowed"] or here["cores"])))
 
 
 def processor() -> dict[str, Any]:

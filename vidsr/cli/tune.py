@@ -1,0 +1,137 @@
+"""`vidsr tune`: what is fastest on this machine, kept for later runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vidsr.cli.bench import source_of
+from vidsr.cli.shape import Factor, Waiting
+
+__all__ = ["tune"]
+
+_CLIP_SECONDS = 8
+
+
+@click.command("tune")
+@click.argument("source", metavar="[IN]", required=False, type=click.Path(path_type=Path, readable=False))
+@click.option("--size", metavar="WxH", help="Of the clip that is made where no IN is given.  [default: 640x360]")
+@click.option("--model", default="span", show_default=True, metavar="NAME|FILE.onnx", help="See `vidsr models`.")
+@click.option("--scale", type=Factor(), metavar="N", help="As in the runs to come.")
+@click.option("--backend", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")
+@click.option("--device", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")
+@click.option(
+    "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
+    help="See `vidsr --help`.",
+)  # fmt: skip
+@click.option("--encoder", metavar="NAME", help="See `vidsr --help`.")
+@click.option("--preset", metavar="NAME", help="See `vidsr --help`.")
+@click.option(
+    "--seconds", type=click.FloatRange(1, 3600), default=50, show_default=True, metavar="N",
+    help="For so long it measures; slow models and large frames need more for a result that is sure.",
+)  # fmt: skip
+@click.option("--show", is_flag=True, help="Instead say what is kept.")
+@click.option("--forget", is_flag=True, help="Instead remove all that is kept; later runs take what is usual.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def tune(
+    source: Path | None, size: str | None, seconds: float, show: bool, forget: bool, as_json: bool,
+    debug: bool, **choices: Any,
+) -> None:  # fmt: skip
+    """Finds how many frames at once (--streams, --slots) are fastest on this machine, in under a minute, and keeps
+    that: later runs take it where these options, and --memory, are not given, and say "tuned".
+
+    Whole runs with IN, or a clip that is made, are measured in turn; nothing else should run meanwhile. Something else
+    than the usual is kept only where it is surely faster and gives the same pictures, bit for bit. It holds for this
+    machine, model, backend, precision, and frames of about this size. What changes the picture, such as --precision, is
+    measured as well and left to you.
+    """
+    if show and forget:
+        raise click.UsageError("--show and --forget are two things: ask for one at a time")
+    if show:
+        _show(as_json)
+    elif forget:
+        _forget(as_json)
+    else:
+        _tune(source, size, seconds, choices, as_json)
+
+
+def _tune(source: Path | None, size: str | None, seconds: float, choices: dict[str, Any], as_json: bool) -> None:
+    from vidsr import tuning
+    from vidsr.benchmark.tune import lines
+    from vidsr.benchmark.tune import tune as find
+    from vidsr.errors import OutputError
+    from vidsr.job import Settings
+    from vidsr.job.engine import cache_folder, default_cache
+
+    if source is not None and size is not None:
+        raise click.UsageError(f"--size {size} is for the clip that is made where no IN is given")
+    cache = default_cache()
+    if cache is None:
+        raise OutputError(f"{cache_folder()}: cannot be written, so nothing could be kept there")
+    waiting = Waiting()
+    with source_of(source, size, None, _CLIP_SECONDS) as (path, name):
+        try:
+            found = find(path, Settings(**choices), name=name, seconds=seconds, tell=waiting)
+        finally:
+            waiting.clear()
+    try:
+        path = tuning.keep(cache, found.key, found.chosen)
+    except OSError as error:
+        raise OutputError(f"{cache / tuning.FOLDER}: cannot be written ({error.strerror or error})") from error
+    if as_json:
+        click.echo(json.dumps(asdict(found) | {"kept": str(path)}))
+        return
+    for line in lines(found):
+        click.echo(line)
+
+
+def _show(as_json: bool) -> None:
+    from vidsr import tuning
+    from vidsr.backends.trt.key import printable
+    from vidsr.job.engine import cache_folder
+
+    entries = list(tuning.kept(cache_folder()))
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in entries], default=str))
+        return
+    if not entries:
+        click.echo("nothing is kept: `vidsr tune` finds what is fastest here")
+        return
+    table = [("model", "frames", "backend", "precision", "streams", "slots", "times the usual", "machine", "found")]
+    for entry in entries:
+        key, found = entry.key, entry.tuning
+        table.append((
+            found.model,
+            f"about {found.frames}",
+            key.library,
+            key.precision,
+            str(found.streams or "usual"),
+            str(found.slots or "usual"),
+            f"{found.gain:.2f}",
+            key.machine,
+            time.strftime("%Y-%m-%d", time.localtime(entry.made)),
+        ))  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo(printable("  ".join(cells).rstrip()))
+
+
+def _forget(as_json: bool) -> None:
+    from vidsr.compiled import forget
+    from vidsr.errors import OutputError
+
+    forgotten = forget()
+    if forgotten.obstacles:
+        raise OutputError(f"could not remove everything: {forgotten.obstacles[0]}")
+    if as_json:
+        click.echo(json.dumps({"removed": forgotten.removed}))
+    else:
+        count = forgotten.removed
+        click.echo(f"removed {count} tuning{'s' if count > 1 else ''}" if count else "nothing was kept")
