@@ -108,6 +108,18 @@ def decoded(path: Any, codec: str | None = None) -> tuple[list[Fraction], list[l
     return times, pictures
 
 
+@pytest.mark.parametrize("encoder", ["libx264", "ffv1", "ffvhuff"])
+def test_no_frame_gets_the_next_ones_samples(tmp_path: Path, encoder: str) -> None:
+    """Lossless. The threads of the last one read a picture after it was handed over."""
+    video = track("yuv420p", size=(640, 480))
+    frames = frames_of(video, UNEVEN)
+    lossless = {"qp": "0"} if encoder == "libx264" else {}
+    path = tmp_path / "segment"
+    write(path, video, settings(encoder, crf=None, preset=None, extra={"threads": "4", **lossless}), frames)
+    for got, frame in zip(decoded(path)[1], frames, strict=True):
+        assert all(np.array_equal(mine, its) for mine, its in zip(got, frame.planes, strict=True))
+
+
 def alone(video: VideoTrack, encoder: EncoderSettings, frames: Sequence[Frame], container: str) -> list[list[Plane]]:
     """What an ordinary file of these frames decodes to."""
     content = io.BytesIO()

@@ -144,7 +144,7 @@ def test_a_slow_decoder_is_found_and_nothing_helps(tmp_path: Path) -> None:
 
 def test_a_slow_model_is_found_and_a_smaller_one_helps(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "clip.mp4", width=64, height=64, audio=False)
-    result = found(source, Settings(model="span", device="cpu", precision="fp32", preset="ultrafast"))
+    result = found(source, Settings(model="span", device="cpu", precision="fp32", preset="ultrafast", reuse="off"))
     assert result.advice.limit == "inference"
     assert result.advice.change == "--model span-fast"
     assert result.advice.gain > 2

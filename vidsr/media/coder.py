@@ -32,6 +32,7 @@ class FrameCoder:
         self._last_pts, self._last_gap, self._last_duration = 0, 0, 0
         self._last_dts: int | None = None
         self._packets = 0
+        self._picture: av.VideoFrame | None = None
         configure(stream.codec_context, video, encoder)
         stream.time_base = video.time_base
 
@@ -44,7 +45,11 @@ class FrameCoder:
     def encode(self, frame: Frame) -> Iterator[Any]:
         """The packets that one frame brings; its planes are the caller's again then. Raises EncoderError."""
         layout, time_base = self._video.layout, self._video.time_base
-        picture = av.VideoFrame(layout.width, layout.height, coded_format(self._encoder.name, layout))
+        if self._picture is None:
+            self._picture = av.VideoFrame(layout.width, layout.height, coded_format(self._encoder.name, layout))
+        picture = self._picture
+        # Most encoders have copied the picture before; for one that still reads it, this gets other memory.
+        picture.make_writable()
         pack(picture, frame.planes, layout.bits)
         picture.pts, picture.time_base = self._place(frame), time_base
         self._last_duration = max(0, round(frame.duration * frame.time_base / time_base))
