@@ -11,19 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from tests.contract.test_engine import FORMATS, enlarged, fill, layout, picture
 from vidsr import models
 from vidsr.backends import Engine, EngineOptions, Slot, reuse, staged
-from vidsr.backends.change import TileSize, changed, cover, dilated, unchanged_share
+from vidsr.backends.change import TileSize, changed, cover, dilated, scrolled, unchanged_share
 from vidsr.backends.openvino_engine import BACKEND
 from vidsr.backends.reuse import ReusingEngine
 from vidsr.backends.staged import CELL, Staged, stages_of
 from vidsr.errors import BackendError, UsageError
 from vidsr.frame import FrameLayout, Plane
 from vidsr.graph import Builder, export_model
-from vidsr.job import Settings, resolve_stream
+from vidsr.job import Settings, plan_engine, resolve_stream
 from vidsr.models import Model
 
 FP32 = EngineOptions(device="CPU", precision="fp32", streams=2)
@@ -326,13 +328,12 @@ def test_what_is_kept_stays_within_its_memory() -> None:
     source, model = layout("yuv420p", 96, 128), models.load("span")
     ends = (BACKEND, model, source, enlarged(source), FP32)
     counts = []
-    for budget in (2**30, 8_000_000, 0):
+    for budget in (2**30, 2**27, 0):
         stages = stages_of(*ends, budget_bytes=budget)
-        assert stages is not None
-        counts.append(len(stages))
-        kept = {tensor.name: tensor for cut in stages for tensor in cut.tensors}
+        counts.append(len(stages or ()))
+        kept = {tensor.name: tensor for cut in stages or () for tensor in cut.tensors}
         assert sum(4 * math.prod(tensor.shape) for tensor in kept.values()) <= budget
-    assert counts[0] > counts[1] > counts[2] == 1
+    assert counts[0] > counts[1] > counts[2] == 0
 
 
 @pytest.mark.parametrize("clip", ["screen_recording_tscc.avi", "screen_recording_vp8_or_vp9.webm", "anime_640x480.mp4"])
@@ -399,26 +400,84 @@ def test_what_scrolls_is_moved(
 real = Staged._move
 
 
-@pytest.mark.parametrize("streams", [1, 2])
 @pytest.mark.usefixtures("many_stages")
-def test_what_is_between_bars_is_computed_alone(tmp_path: Path, streams: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reuse, "_WORTH", 0.85)
-    model, source = moving_model(tmp_path, (2, 2)), layout("yuv420p", 560, 384)
+def test_what_is_between_bars_is_computed_alone(tmp_path: Path) -> None:
+    model, source = moving_model(tmp_path, (2, 2)), layout("yuv420p", 480, 256)
     frames = []
-    for index in range(24):
+    for index in range(12):
         frames.append(picture(source, index))
         for number, plane in enumerate(frames[-1]):
-            bar = 140 // (2 if number else 1)
+            bar = 180 // (2 if number else 1)
             plane[:bar] = plane[-bar:] = 128 if number else 16
-    frames[3:3] = [frames[2]] * 4  # a title that stands
-    frames[4][0][200, 200] ^= 1
-    options = replace(FP32, streams=streams)
-    engine, plain = reusing(model, source, options), BACKEND.open(model, source, enlarged(source), FP32)
+    engine, plain = reusing(model, source), BACKEND.open(model, source, enlarged(source), FP32)
     assert all(map(same, outputs(engine, frames), outputs(plain, frames)))
     assert engine.saved.partial >= 8
     assert engine.saved.cost / engine.saved.partial < 0.85
     engine.close()
     plain.close()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 128), (128, 128), (120, 160), (64, 300)])
+def test_small_frames(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reuse, "_WORTH", 1e9)
+    source, model = layout("yuv420p", *size), models.load("span-fast")
+    frames = [picture(source)] * 3
+    for index in range(6):
+        frames.append([plane.copy() for plane in frames[-1]])
+        frames[-1][0][20 + index, 30] ^= 1
+    settings = Settings(model="span-fast", precision="fp32")
+    engine = plan_engine(settings, model, source, enlarged(source)).open()
+    plain = plan_engine(replace(settings, reuse="off"), model, source, enlarged(source)).open()
+    assert all(map(same, outputs(engine, frames), outputs(plain, frames)))
+    assert isinstance(engine, ReusingEngine) and engine.saved.partial >= 4
+    engine.close()
+    plain.close()
+
+
+def test_a_model_that_sees_too_far_is_compared_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.test_reuse.RADIUS", 150)
+    source = layout("gbrp", 600, 600)
+    ends = (BACKEND, moving_model(tmp_path, (0, 0)), source, enlarged(source), FP32)
+    assert stages_of(*ends, budget_bytes=2**33) is None
+
+
+def test_a_chain_is_compared_whole() -> None:
+    source, chain = layout("yuv420p", 96, 128), models.choose("span-fast", Fraction(4))
+    assert len(chain.members) == 2
+    assert stages_of(BACKEND, chain, source, enlarged(source, 4), FP32, budget_bytes=2**33) is None
+
+
+@pytest.mark.usefixtures("many_stages")
+def test_tensors_that_a_library_calls_by_another_name(tmp_path: Path) -> None:
+    """OpenVINO takes nodes away that do nothing, and gives their names to what was before them."""
+    proto = moving_model(tmp_path, (0, 2)).proto
+    nodes = list(proto.graph.node)
+    del proto.graph.node[:]
+    for node in nodes:
+        proto.graph.node.append(node)
+        if node.op_type == "Conv":
+            name, node.output[0] = node.output[0], f"{node.output[0]}_before"
+            proto.graph.node.append(helper.make_node("Identity", [node.output[0]], [name], name=f"{name}_id"))
+            proto.graph.node[-2].CopyFrom(node)
+    path = tmp_path / "idle.onnx"
+    onnx.save(proto, path)
+    source = layout("gbrp", 96, 128)
+    frames = [picture(source)] * 3
+    for index in range(6):
+        frames.append([plane.copy() for plane in frames[-1]])
+        frames[-1][0][20 + index, 30] ^= 1
+    engine = reusing(models.load(str(path)), source)
+    plain = BACKEND.open(models.load(str(path)), source, enlarged(source), FP32)
+    assert all(map(same, outputs(engine, frames), outputs(plain, frames)))
+    assert engine.saved.partial >= 4
+    engine.close()
+    plain.close()
+
+
+def test_frames_too_narrow_for_strips_do_not_scroll() -> None:
+    source = layout("gray", 64, 4)
+    before, now = picture(source, 1), picture(source, 2)
+    assert scrolled(source, before, now, CELL, 1, np.ones((16, 1), bool)) is None
 
 
 @pytest.mark.parametrize("precision", ["auto", "int8"])

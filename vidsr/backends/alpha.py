@@ -51,7 +51,10 @@ class AlphaEngine:
         bits = {"source_bits": source.bits, "target_bits": target.bits}
         self._conversion = conversion(_FULL, _FULL, gray_source=True, **bits)
         self.in_flight = self._color.in_flight
-        self.description = f"{self._color.description}, alpha likewise"
+
+    @property
+    def description(self) -> str:
+        return f"{self._color.description}, alpha likewise"
 
     def slots(self, count: int) -> Sequence[Slot]:
         slots = []

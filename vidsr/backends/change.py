@@ -20,7 +20,6 @@ __all__ = [
     "changed",
     "cover",
     "dilated",
-    "extent_share",
     "scrolled",
     "unchanged_share",
 ]
@@ -138,8 +137,8 @@ _STRIPS = 8
 def _distance(before: Plane, now: Plane) -> int | None:
     """How far rows have moved down; None where they do not agree, or stand still."""
     votes: Counter[int] = Counter()
-    for strip in np.array_split(np.arange(before.shape[1]), _STRIPS):
-        part = slice(int(strip[0]), int(strip[-1]) + 1)
+    edges = np.linspace(0, before.shape[1], _STRIPS + 1, dtype=int)
+    for part in map(slice, edges, edges[1:]):
         old, new = ([row.tobytes() for row in plane[:, part]] for plane in (before, now))
         places = {row: index for index, row in enumerate(old)}
         often = Counter(old)
@@ -167,14 +166,6 @@ def _extent(marked: Any) -> tuple[int, int]:
     """(begin, end) of what is marked."""
     places = np.flatnonzero(marked)
     return int(places[0]), int(places[-1]) + 1
-
-
-def extent_share(mask: Mask) -> float:
-    """The share of the frame that a rectangle around all cells of the mask has."""
-    if not mask.any():
-        return 0.0
-    (top, bottom), (left, right) = (_extent(mask.any(axis=axis)) for axis in (1, 0))
-    return (bottom - top) * (right - left) / mask.size
 
 
 def dilated(mask: Mask, reach: int) -> Mask:
@@ -225,7 +216,7 @@ def cover(
 
 def _columns(left: Mask, y: int, x: int, size: TileSize, cell: int, reach: int) -> set[int]:
     """Where a tile that holds the cell may begin: with it, or further left with what is left there below."""
-    tall, wide = ((length - 2 * reach) // cell for length in (size.height, size.width))
+    tall, wide = (max(1, (length - 2 * reach) // cell) for length in (size.height, size.width))
     begin = max(0, x - wide + 1)
     below = left[y : y + tall, begin : x + 1].any(axis=0)
     return {x, begin + int(below.argmax())}

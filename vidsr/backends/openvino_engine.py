@@ -80,18 +80,24 @@ class OpenVinoEngine:
 
 
 class OpenVinoPart:
-    """One inference request of a part."""
+    """One inference request of a part. names: of its inputs and outputs; OpenVINO may have others for them as well."""
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Any, names: frozenset[str]) -> None:
         self._request = request
-        self.given = {port.any_name: request.get_tensor(port).data for port in request.model_inputs}
-        self.made = {port.any_name: request.get_tensor(port).data for port in request.model_outputs}
+        self.given = {_name(port, names): request.get_tensor(port).data for port in request.model_inputs}
+        self.made = {_name(port, names): request.get_tensor(port).data for port in request.model_outputs}
 
     def submit(self) -> None:
-        self._request.start_async()
+        try:
+            self._request.start_async()
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO cannot run a part of the model: {_reason(error)}") from error
 
     def wait(self) -> None:
-        self._request.wait()
+        try:
+            self._request.wait()
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO cannot run a part of the model: {_reason(error)}") from error
 
 
 class OpenVinoBackend(PlainBackend):
@@ -135,8 +141,9 @@ class OpenVinoBackend(PlainBackend):
 
     def open_part(self, proto: ModelProto, exact: Set[str], options: EngineOptions, count: int) -> Sequence[Part]:
         try:
+            names = frozenset(value.name for value in (*proto.graph.input, *proto.graph.output))
             compiled = _compiled(proto, options, exact)
-            return [OpenVinoPart(compiled.create_infer_request()) for _ in range(count)]
+            return [OpenVinoPart(compiled.create_infer_request(), names) for _ in range(count)]
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot run a part of the model: {_reason(error)}") from error
 
@@ -197,6 +204,11 @@ def _compiled(proto: ModelProto, options: EngineOptions, exact: Set[str] | None 
         return core.compile_model(graph, options.device, settings)
 
 
+def _name(port: Any, names: frozenset[str]) -> str:
+    (name,) = names.intersection(port.names)
+    return name
+
+
 def _passing(graph: Any, hint: str, exact: Set[str]) -> Any:
     """The graph of a part that takes and gives what is not `exact` as its convolutions store it."""
     openvino = _openvino()
@@ -207,7 +219,7 @@ def _passing(graph: Any, hint: str, exact: Set[str]) -> Any:
     ports = [*zip(graph.inputs, map(border.input, range(len(graph.inputs))), strict=True)]
     ports += zip(graph.outputs, map(border.output, range(len(graph.outputs))), strict=True)
     for port, processed in ports:
-        if port.any_name not in exact and port.element_type == openvino.Type.f32:
+        if exact.isdisjoint(port.names) and port.element_type == openvino.Type.f32:
             processed.tensor().set_element_type(lowered)
     return border.build()
 

@@ -2,7 +2,7 @@
 
 The result is the same, bit for bit. A frame that equals the one before gets its output; where parts of it differ,
 `vidsr.backends.staged` computes what they can have reached. That a library gives the very bits of whole frames in parts
-and tiles as well is not taken for granted: the first results of a run are computed both ways.
+and tiles as well is not taken for granted: the first frame that takes a size of tiles is computed both ways.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vidsr.backends.base import Engine, Slot
-from vidsr.backends.change import Mask, Move, changed, extent_share, scrolled, unchanged_share
+from vidsr.backends.change import Mask, Move, TileSize, changed, scrolled, unchanged_share
 from vidsr.backends.staged import CELL, Plan, Staged
 from vidsr.errors import BackendError
 from vidsr.frame import FrameLayout, Plane
@@ -25,13 +25,9 @@ _WORTH = 0.85
 """Share of a whole frame's cost below which parts are computed instead."""
 _PROMISING = 0.5
 """Share of the frame below which changes speak for computing parts from now on, and for making what that needs."""
-_FRAMED = 0.75
-"""The same for the part of the frame around all changes, however many they are."""
 _PROMISES = 2
 _CUTS = 2
 """Frames in a row that change altogether, and are still computed in parts."""
-_PROVEN = 2
-"""Results that are computed both ways."""
 _EVERYTHING = 1e9
 
 
@@ -74,7 +70,8 @@ class ReusingEngine:
         self.saved = Saved()
         self._whole, self._open_staged = whole, open_staged
         self._staged: Staged | None = None
-        self._proofs, self._promises, self._cuts = 0, 0, 0
+        self._promises, self._cuts = 0, 0
+        self._proven: set[tuple[int, TileSize]] = set()
         self._look = _Look(self.source)
         self._tasks = deque[_Task]()
         self._output: Sequence[Plane] | None = None
@@ -129,8 +126,9 @@ class ReusingEngine:
         if plan is not None:
             self._look.succeed()
             self._stale = np.zeros_like(dirty)
-            self._proofs += 1
-            return _Task(plan=plan, proven=self._proofs > _PROVEN)
+            proven = plan.sizes <= self._proven
+            self._proven |= plan.sizes
+            return _Task(plan=plan, proven=proven)
         if self._stale is not None:
             self._stale |= dirty
         return _Task(keep=keep)
@@ -138,12 +136,11 @@ class ReusingEngine:
     def _planned(self, dirty: Mask, slot: Slot) -> Plan | None:
         """What to compute; None where the whole frame is as good."""
         if self._staged is None:
-            small = dirty.mean() < _PROMISING or extent_share(dirty) < _FRAMED
-            if self._open_staged is None or not self._promising(small):
+            if self._open_staged is None or not self._promising(dirty.mean() < _PROMISING):
                 return None
             try:
                 self._staged = self._open_staged()
-            except BackendError:  # it was meant to save time
+            except (BackendError, MemoryError):  # it was meant to save time
                 self._open_staged = None
                 return None
             _copy(self._staged.output, self._kept())
@@ -152,14 +149,14 @@ class ReusingEngine:
         plan = self._staged.plan(dirty, _WORTH)
         if not self._stale.any():
             if plan is None and (found := self._look.scrolled(slot, self._staged.step, dirty)):
-                plan = self._staged.plan(found[1], _WORTH, move=found[0], usual=False)
+                plan = self._staged.plan(found[1], _WORTH, move=found[0])
             self._cuts = 0 if plan is not None else self._cuts + 1
             # A single frame computed whole would have one stream to itself and leave all that is kept behind.
             everything = plan is None and self._cuts <= _CUTS
-            return self._staged.plan(np.ones_like(dirty), _EVERYTHING, usual=False) if everything else plan
+            return self._staged.plan(np.ones_like(dirty), _EVERYTHING) if everything else plan
         if not self._promising(plan is not None):
             return None
-        return self._staged.plan(dirty | self._stale, _EVERYTHING, usual=False)
+        return self._staged.plan(dirty | self._stale, _EVERYTHING)
 
     def _promising(self, small: bool) -> bool:
         """Whether so many frames in a row changed so little that those to come will."""
@@ -174,7 +171,7 @@ class ReusingEngine:
         try:
             if parts is not None:
                 parts.run(slot, plan)
-        except BackendError:  # it was meant to save time
+        except (BackendError, MemoryError):  # it was meant to save time
             parts = None
         if not task.proven:
             self._whole.wait(slot)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vidsr.backends.base import Backend, EngineOptions, Part, Slot
 from vidsr.backends.change import Mask, Move, Tile, TileSize, cover, dilated
-from vidsr.backends.tiled import steps_of, tile_layouts
+from vidsr.backends.tiled import frame_bytes, steps_of, tile_layouts
 from vidsr.frame import FrameLayout
 from vidsr.graph import CODES_FROM_RGB, RGB_FROM_CODES, ModelProto, plane_names
 from vidsr.graph.cost import multiply_adds
@@ -31,13 +31,11 @@ __all__ = ["CELL", "Plan", "Staged", "stages_of"]
 CELL = 4
 """Side of the cells in which changes are followed, in luma pixels; a multiple of all chroma factors that are known."""
 
-_SIDES = (64, 128)
+_SIDES = (64, 128, 256)
+"""Of tiles: what parts need of memory does not grow with the frame."""
 _MOST_STAGES = 4
-_DEPTH, _FULL = 2, 0.8
-"""Tiles under way for each that is computed; how full large ones have to be of what is needed."""
-_STEADY, _FITTING_SHARE, _GRAIN = 8, 0.8, 16
-"""Frames in a row that want the same part, smaller than that share of the frame, before a tile is made to fit it, with
-sides that are multiples of so many pixels."""
+_DEPTH = 2
+"""Tiles under way for each that is computed."""
 _STAGE_PAIRS = 4e4
 """Multiplications and additions a pixel that are worth a stage of their own."""
 _TILE_PAIRS = 3e7
@@ -52,6 +50,11 @@ class Plan:
     cost: float
     move: Move | None = None
 
+    @property
+    def sizes(self) -> set[tuple[int, TileSize]]:
+        """Each size with the stage that it is taken in."""
+        return {(index, tile.size) for index, tiles in enumerate(self.tiles) for tile in tiles}
+
 
 def stages_of(
     backend: Backend,
@@ -62,8 +65,8 @@ def stages_of(
     *,
     budget_bytes: int,
 ) -> tuple[Cut, ...] | None:
-    """Where to cut the model for frames of this layout; None where it cannot be, or what would be kept is more than
-    `budget_bytes`."""
+    """Where to cut the model for frames of this layout; None where it cannot be, or what is kept and what runs would
+    take more than `budget_bytes`."""
     step = math.lcm(*steps_of(source, target, model.tile_step))
     if model.radius is None or CELL % step or source.height % step or source.width % step:
         return None
@@ -73,11 +76,29 @@ def stages_of(
     chroma = max(*source.chroma, *target.chroma)
     reach = model.radius + (4 * chroma if chroma > 1 else 0)
     most = min(_MOST_STAGES, max(1, round(multiply_adds(model.proto) / _STAGE_PAIRS)))
+    item_bytes = 2 if options.precision in ("bf16", "fp16") else 4
     for count in range(most, 0, -1):
         found = cuts(composed, source, count, reach=reach)
-        if found is not None and _kept_bytes(found) <= budget_bytes:
-            return tuple(replace(cut, reach=-(-cut.reach // step) * step) for cut in found)
+        if found is None:
+            continue
+        stages = tuple(replace(cut, reach=-(-cut.reach // step) * step) for cut in found)
+        shapes = _shapes(source, stages)
+        tiles = [frame_bytes(model, *tile_layouts(source, target, shape), item_bytes) for shape in shapes]
+        running = count * options.streams * backend.memory_overhead * sum(tiles)
+        if shapes and _kept_bytes(stages) + running <= budget_bytes:
+            return stages
     return None
+
+
+def _shapes(source: FrameLayout, stages: Sequence[Cut]) -> list[tuple[int, int]]:
+    """(height, width) of tiles, the smallest first; none where too little of them would be inside."""
+    least = 2 * max(stage.reach for stage in stages) + 4 * CELL
+    shapes = dict.fromkeys((min(side, source.height), min(side, source.width)) for side in _SIDES)
+    return [
+        (height, width)
+        for height, width in shapes
+        if (height == source.height or height >= least) and (width == source.width or width >= least)
+    ]
 
 
 def _kept_bytes(found: Sequence[Cut]) -> int:
@@ -122,22 +143,22 @@ class Staged:
             return proto
 
         self._composed = composed
-        self._extents: dict[int, tuple[tuple[int, int, int, int], int]] = {}
         self._pairs = multiply_adds(model.proto)
         self._sizes = [
-            [self._price(index, height, width) for height, width in self._shapes()] for index in range(len(stages))
+            [self._price(index, height, width) for height, width in _shapes(source, stages)]
+            for index in range(len(stages))
         ]
 
-    def plan(self, dirty: Mask, limit: float, *, move: Move | None = None, usual: bool = True) -> Plan | None:
+    def plan(self, dirty: Mask, limit: float, *, move: Move | None = None) -> Plan | None:
         """What to compute where these cells have changed; None where it costs more than `limit`, as a share of a whole
-        frame. move: what has moved meanwhile, whose new place `dirty` is about. usual: frames to come will be alike."""
+        frame. move: what has moved meanwhile, whose new place `dirty` is about."""
         tiles, cost = list[tuple[Tile, ...]](), 0.0
         frame = (self._source.height, self._source.width)
         reached = 0
         for index, stage in enumerate(self._stages):
             reached += stage.reach
             wanted = dilated(dirty, -(-reached // CELL))
-            sizes = self._balanced(index, float(wanted.mean()), self._fitting(index, wanted) if usual else [])
+            sizes = self._balanced(index, float(wanted.mean()))
             covered = cover(wanted, sizes, frame, cell=CELL, reach=stage.reach, limit=limit - cost)
             if covered is None:
                 return None
@@ -177,9 +198,8 @@ class Staged:
 
     def _finish(self, busy: deque[tuple[Part, Tile]]) -> None:
         """Brings the oldest tile home."""
-        oldest, tile = busy[0]
+        oldest, tile = busy.popleft()
         oldest.wait()
-        busy.popleft()
         self._paste(oldest.made, tile)
 
     def _part(self, index: int, size: TileSize) -> Sequence[Part]:
@@ -238,48 +258,11 @@ class Staged:
             down = move.down * factor // tall
             array[..., slice(*rows), columns] = array[..., rows[0] - down : rows[1] - down, columns].copy()
 
-    def _balanced(self, index: int, share: float, fitting: list[TileSize]) -> list[TileSize]:
+    def _balanced(self, index: int, share: float) -> list[TileSize]:
         """The sizes of which so many are needed for that share of the frame that what computes at once ends at once."""
-        streams, needed = self._options.streams, share * self._stages[index].share
-        small, *larger, band = sorted(self._sizes[index], key=lambda size: size.cost)
-        several = [size for size in larger if 2 * streams * size.cost <= needed]
-        return [small, *several, *(size for size in (band, *fitting) if _FULL * streams * size.cost <= needed)]
-
-    def _fitting(self, index: int, wanted: Mask) -> list[TileSize]:
-        """What fits the part of the frame that is wanted, where frame after frame wants the same: the picture between
-        black bars, a speaker beside slides."""
-        rows, columns = (np.flatnonzero(wanted.any(axis=axis)) for axis in (1, 0))
-        if not len(rows):
-            return []
-        extent = (int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1]))
-        last, times = self._extents.get(index, (extent, 0))
-        self._extents[index] = (extent, times + 1 if extent == last else 0)
-        tall, wide = ((1 + end - begin) * CELL for begin, end in (extent[:2], extent[2:]))
-        if times < _STEADY or tall * wide > _FITTING_SHARE * self._source.height * self._source.width:
-            return []
-        around = 2 * self._stages[index].reach
-        shape = (-(-tall // self._options.streams) + around, wide + around)
-        height, width = (
-            min(-(-length // _GRAIN) * _GRAIN, whole)
-            for length, whole in zip(shape, (self._source.height, self._source.width), strict=True)
-        )
-        return [self._price(index, height, width)]
-
-    def _shapes(self) -> list[tuple[int, int]]:
-        """(height, width) of tiles of every stage."""
-        source, reach = self._source, max(stage.reach for stage in self._stages)
-        shapes = dict.fromkeys((min(side, source.height), min(side, source.width)) for side in _SIDES)
-        # For whole frames, as many as run at once.
-        band = -(-(source.height // self._options.streams + 2 * reach) // CELL) * CELL
-        shapes[min(band, source.height), source.width] = None
-        return [
-            shape
-            for shape in shapes
-            if all(
-                length == whole or length >= 2 * reach + 4 * CELL
-                for length, whole in zip(shape, (source.height, source.width), strict=True)
-            )
-        ]
+        least = 2 * self._options.streams
+        small, *larger = self._sizes[index]
+        return [small, *(size for size in larger if least * size.cost <= share * self._stages[index].share)]
 
     def _price(self, index: int, height: int, width: int) -> TileSize:
         pixels = height * width * self._stages[index].share + _TILE_PAIRS / self._pairs

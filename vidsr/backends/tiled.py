@@ -14,7 +14,7 @@ from vidsr.errors import MemoryBudgetError
 from vidsr.frame import FrameLayout
 from vidsr.models import Model
 
-__all__ = ["TiledEngine", "halo_of", "smaller_tile", "steps_of", "tile_layouts", "tile_size"]
+__all__ = ["TiledEngine", "frame_bytes", "halo_of", "smaller_tile", "steps_of", "tile_layouts", "tile_size"]
 
 _MIN_INSIDE = 16
 # The chroma filters around the model reach two chroma samples up and, on the finer grid behind it, four luma ones down.

@@ -13,8 +13,6 @@ __all__ = ["Trial", "advise", "bound_ms", "weights"]
 
 _WORTH = 1.05
 """Gains below are noise."""
-_ALL = 1.03
-"""Of what a device computes: above, not everything can have been computed."""
 _NEARLY = 0.93
 """Of the best gain: who has nearly as much for a smaller price is taken."""
 _NAMES: Mapping[StageName, str] = {
@@ -82,8 +80,7 @@ def advise(
     (limiting,) = (stage for stage in stages if stage.name == limit)
     text = f"{_NAMES[limit]}: {doing[limit]} takes {_percent(parts[limit])} of the time"
     if limit == "inference" and limiting.efficiency is not None:
-        near = limiting.efficiency
-        text += f", at {_percent(near)} of what the device computes" if near <= _ALL else ", though parts are reused"
+        text += f", at {_percent(limiting.efficiency)} of what the device computes"
     best = max((gain for gain, _ in gains), default=1.0)
     if best < _WORTH:
         tried = "; of what was tried, nothing would help" if trials else "; there is nothing to try against that"

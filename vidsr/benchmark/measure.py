@@ -103,6 +103,7 @@ def _settings(job: Job, name: str, sink: SinkName, frames: int) -> dict[str, Any
         "precision": plan.options.precision,
         "slots": plan.options.slots,
         "streams": plan.options.streams,
+        "reuse": job.settings.reuse,
         "tile": f"{plan.tile[1]}x{plan.tile[0]}" if plan.tile else None,
         "sink": sink,
         **(encoding if sink == "file" else {}),

@@ -186,7 +186,7 @@ def _running(job: Job) -> Iterator[Callable[[Iterable[Frame], _Made], Cost]]:
 
     Raises a VidsrError.
     """
-    plan = job.engine
+    plan = replace(job.engine, reuse_bytes=0)  # what frames share is no speed of the model
     convert = Conversions(plan.source, plan.target, job.video.color)
     with closing(plan.open()) as engine:
         free = deque(engine.slots(plan.options.slots))

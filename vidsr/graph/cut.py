@@ -42,11 +42,13 @@ class Cut:
 
 def cuts(composed: onnx.ModelProto, source: FrameLayout, count: int, *, reach: int) -> tuple[Cut, ...] | None:
     """The cuts that make `count` parts of about the same arithmetic, where little passes between them; the last one is
-    the end of the graph and has no tensors. None where the graph cannot be cut so.
+    the end of the graph and has no tensors. None where the graph cannot be cut so: a chain, or one in FP16.
 
     composed: a graph with fixed sizes, which are multiples of all steps. reach: of the whole graph, in source pixels.
     """
     graph = composed.graph
+    if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.initializer):
+        return None
     shapes = shapes_of(composed)
     weights = {tensor.name for tensor in graph.initializer}
     nodes = list(graph.node)
@@ -135,6 +137,8 @@ def _measured(
     names = {name for node in model for name in node.input} & {
         name for node in nodes if node.name.startswith(HEAD) for name in node.output
     }
+    if not names:  # a chain of models
+        return None
     start = dict.fromkeys(names, 1)
     ends = {name for node in nodes if node.name.startswith(TAIL) for name in node.input}
     within = reach_from(graph, model, start, ends)

@@ -325,8 +325,14 @@ def _planned(
         source=source,
         target=target,
         tile=size,
-        reuse_bytes=int(available_memory() * _REUSE_SHARE) if reusing else 0,
+        reuse_bytes=_reuse_bytes(settings, source) if reusing else 0,
     )
+
+
+def _reuse_bytes(settings: Settings, source: FrameLayout) -> int:
+    """For each engine: transparency takes a second one."""
+    share = available_memory() * _REUSE_SHARE / (2 if source.alpha else 1)
+    return int(share if settings.memory_bytes is None else min(share, settings.memory_bytes))
 
 
 def plan_notes(settings: Settings, plan: EnginePlan) -> list[str]:
