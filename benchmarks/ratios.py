@@ -96,9 +96,9 @@ def ratios_in(folder: Path, leaving: ExitStack) -> Iterator[Ratio]:
     tile = smaller_tile(plan.model, plan.source, plan.target, None)
     yield Ratio(name="tiles over whole frames", measure=over(replace(fast, engine=replace(plan, tile=tile)), fast, 20))
     for content in ("screen", "drawn"):
-        source = clip.generate(folder, 640, 360, 1, content)
+        source = clip.generate(folder, 320, 180, 3, content)
         ways = [job(source, model="span-fast", reuse=way) for way in ("auto", "off")]
-        yield Ratio(name=f"reuse over none, {content}", measure=over(ways[0], ways[1], 12))
+        yield Ratio(name=f"reuse over none, {content}", measure=over(ways[0], ways[1], 60))
     tiny = clip.generate(folder, 192, 108, 1)
     usual, full = (job(tiny, model="span", precision=precision) for precision in ("auto", "fp32"))
     if usual.engine.options.precision != "fp32":

@@ -281,16 +281,14 @@ def _row(name: str, guesses: Sequence[Guess]) -> str:
 
 def memory(options: argparse.Namespace) -> list[dict[str, Any]]:
     """The peak of whole runs of `vidsr`, each a process of its own; every byte it holds counts."""
-    from benchmarks.ratios import cubic_model
     from vidsr.benchmark.clip import RATE, generate
 
     found = []
     with tempfile.TemporaryDirectory(prefix="vidsr-scale-") as folder:
         source = options.source or generate(Path(folder), 3840, 2160, options.frames / RATE)
-        model = options.model or str(cubic_model(Path(folder, "cubic.onnx")))
         for name, more in _MEMORY:
             command = [sys.executable, "-m", "vidsr", str(source), str(Path(folder, "out.mkv"))]
-            command += ["--model", model, "--overwrite", *more]
+            command += ["--model", options.model, "--overwrite", *more]
             # The peak of all children is the largest one's: each needs a parent of its own.
             script = (
                 "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:], capture_output=True, text=True);"
@@ -322,7 +320,7 @@ def main() -> int:
     costs.add_argument("--plot", type=Path, action="append", default=[], help="FILE.svg or FILE.png, may be repeated")
     memories = commands.add_parser("memory")
     memories.add_argument("source", nargs="?", type=Path, metavar="IN")
-    memories.add_argument("--model", help="none: interpolation, so that what is around the model shows")
+    memories.add_argument("--model", default="span-fast")
     memories.add_argument("--frames", type=int, default=48, help="an encoder's lookahead is full only behind 40")
     for command in (costs, memories):
         command.add_argument("--json", type=Path)

@@ -109,8 +109,8 @@ def _kept_bytes(found: Sequence[Cut]) -> int:
 class Staged:
     """Keeps the output of the last frame it was given and what passed the cuts. Belongs to one thread.
 
-    output: planes of the target's layout, of the last frame. step: what all positions in the source are multiples of.
-    Raises BackendError where the parts cannot be made.
+    output: planes of the target's layout, of the last frame. keeps: whether it keeps anything else. step: what all
+    positions in the source are multiples of. Raises BackendError where the parts cannot be made.
     """
 
     def __init__(
@@ -129,6 +129,7 @@ class Staged:
         self._parts: dict[tuple[int, int, int], Sequence[Part]] = {}
         self._kept: dict[str, NDArray[Any]] = {}
         self._steps = {tensor.name: tensor.step for cut in stages for tensor in cut.tensors}
+        self.keeps = bool(self._steps)
         self._outputs = dict(zip(plane_names("out", target), self.output, strict=True))
         self._factors = {
             name: layout.chroma if index else (1, 1)

@@ -31,9 +31,9 @@ def generate(folder: Path, width: int, height: int, seconds: float, kind: Kind =
     """Writes a clip of `RATE` frames a second, H.264 in MP4, 4:2:0 with 8 bits, and gives its path.
 
     live: texture like nature's under several motions, with grain and cuts; no two frames are equal. screen: text that
-    stands still but for a cursor, a pointer and what is typed, and scrolls now and then; lossless, so what stands still
-    is bit-identical. drawn: figures held for two or three frames before backgrounds that stand or pan, between black
-    bars. The same every time. Raises UsageError.
+    stands still but for a cursor, a pointer and what is typed, and scrolls now and then. drawn: figures held for two
+    or three frames before backgrounds that stand or pan, between black bars. These two are lossless, so what stands is
+    bit-identical. The same every time. Raises UsageError.
     """
     if width % 2 or height % 2 or not (_LEAST <= width <= _MOST and _LEAST <= height <= _MOST):
         raise UsageError(f"--size {width}x{height}: a generated clip needs even numbers from {_LEAST} to {_MOST}")
@@ -46,7 +46,7 @@ def generate(folder: Path, width: int, height: int, seconds: float, kind: Kind =
     color = ColorTags(primaries=tags, transfer=tags, matrix=tags, full_range=False)
     layout = FrameLayout(family="yuv", bits=8, height=height, width=width, chroma=(2, 2))
     video = VideoTrack(layout=layout, color=color, time_base=time_base, rate=Fraction(RATE))
-    encoder = settings("libx264", crf=0 if kind == "screen" else 18, preset="veryfast", extra={})
+    encoder = settings("libx264", crf=18 if kind == "live" else 0, preset="veryfast", extra={})
     writer = SegmentWriter(path, video, encoder)
     try:
         for index, planes in zip(range(frames), _KINDS[kind](width, height), strict=False):
