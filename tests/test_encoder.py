@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from fractions import Fraction
 from importlib import import_module
@@ -267,3 +268,17 @@ def test_light_levels_go_beside_nvidia_s_video() -> None:
     for name in NVENC:
         assert carries_hdr(name, CONTAINERS[".mp4"]) and carries_hdr(name, CONTAINERS[".mkv"])
         assert not carries_hdr(name, CONTAINERS[".ts"])
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="only Linux tells how threads are scheduled")
+def test_no_encoder_makes_the_process_real_time(tmp_path: Path) -> None:
+    """SVT-AV1 does, as root; in threads, which start as the one that started them."""
+    layout = FrameLayout(family="yuv", bits=8, height=64, width=64, chroma=(2, 2))
+    video = VideoTrack(layout=layout, color=ColorTags(), time_base=Fraction(1, 25), rate=Fraction(25))
+    chosen = settings("libsvtav1", crf=40, preset="12", extra={})
+    prove(video, chosen, "matroska")
+    writer = SegmentWriter(tmp_path / "segment", video, chosen)
+    writer.write(Frame(planes=layout.allocate(), pts=0, duration=1, time_base=Fraction(1, 25), color=ColorTags()))
+    found = {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
+    writer.close()
+    assert found == {os.SCHED_OTHER}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.strong_types import violations
+from vidsr import models
 from vidsr.color import RGB, ColorTags, conversion
 from vidsr.filters import chroma_offsets, downsample_taps, upsample_taps
 from vidsr.frame import FrameLayout, Siting
@@ -28,6 +30,7 @@ from vidsr.graph import (
     RGB_FROM_CODES,
     TAIL,
     Builder,
+    border,
     compose,
     plane_names,
     plane_tensors,
@@ -674,3 +677,26 @@ def test_stated_tags_stay() -> None:
     for stated, full in [(None, True), (True, True), (False, False)]:
         resolved = ColorTags(matrix=6, full_range=stated).resolved(height=1080, width=1920, rgb=True)
         assert resolved == ColorTags(matrix=RGB, full_range=full)
+
+
+def test_planes_that_lie_a_page_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They get a row more on the way, and come out the same."""
+    model = models.load("span-fast")
+    source = FrameLayout(family="yuv", bits=8, height=64, width=64, chroma=(2, 2))
+    target = replace(source, height=128, width=128)
+    rng = np.random.default_rng(2)
+    inputs: dict[str, NDArray[Any]] = {
+        name: rng.integers(16, 235, shape).astype(np.uint8)
+        for name, shape in zip(plane_names("in", source), source.shapes, strict=True)
+    }
+    tags = ColorTags().resolved(height=64, width=64, rgb=False)
+    found = conversion(tags, tags, source_bits=8, target_bits=8, gray_source=False)
+    inputs |= {"rgb_from_codes": found.rgb_from_codes, "codes_from_rgb": found.codes_from_rgb}
+    made = []
+    onnxruntime = pytest.importorskip("onnxruntime")
+    for page in (4096, 2**40):
+        monkeypatch.setattr(border, "_PAGE_BYTES", page)
+        composed = compose(model.proto, source, target, multiple=model.multiple)
+        assert any(node.op_type == "Pad" for node in composed.graph.node) == (page == 4096)
+        made.append(onnxruntime.InferenceSession(composed.SerializeToString()).run(None, inputs))
+    assert all(map(np.array_equal, *made))

@@ -75,7 +75,10 @@ def stages_of(
         return None
     chroma = max(*source.chroma, *target.chroma)
     reach = model.radius + (4 * chroma if chroma > 1 else 0)
-    most = min(_MOST_STAGES, max(1, round(multiply_adds(model.proto) / _STAGE_PAIRS)))
+    pairs = multiply_adds(model.proto)
+    if not pairs:  # nothing to save
+        return None
+    most = min(_MOST_STAGES, max(1, round(pairs / _STAGE_PAIRS)))
     item_bytes = 2 if options.precision in ("bf16", "fp16") else 4
     for count in range(most, 0, -1):
         found = cuts(composed, source, count, reach=reach)

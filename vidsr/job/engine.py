@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -49,6 +50,8 @@ _SPARE_SLOTS = 3
 _HEAVY_PAIRS = 1.5e5
 """Multiplications and additions a pixel, from which on an encoder takes so little beside the model that frames computed
 one after the other are sooner done (SPAN-48, 40 frames at 360p: 1.06 times as fast as two at once)."""
+_SLOT_BYTES = 192 * 2**20
+"""For all slots together, where nothing is said: 4K to 8K gets three, 1080p to 4K all that it has use for."""
 _REUSE_SHARE = 0.2
 """Of the free memory, for what frames have in common."""
 _TILES_AT_ONCE = 2
@@ -281,7 +284,9 @@ def _planned(
         sizes=sizes,
     )
     backend, options = backends.choose(settings.backend, wanted, model, many_sizes=many_sizes)
-    options = replace(options, slots=settings.slots or options.streams + _SPARE_SLOTS)
+    slot_bytes = sum(math.prod(shape) * layout.dtype.itemsize for layout in (source, target) for shape in layout.shapes)
+    few = max(_LEAST_SLOTS, _SLOT_BYTES // slot_bytes)
+    options = replace(options, slots=settings.slots or min(options.streams + _SPARE_SLOTS, few))
 
     def tile(budget: float) -> tuple[int, int] | None:
         return tile_size(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from fractions import Fraction
 from typing import Any
 
@@ -12,6 +13,7 @@ from vidsr.errors import EncoderError
 from vidsr.frame import Frame, VideoTrack
 from vidsr.media.encoder import EncoderSettings, coded_format, configure
 from vidsr.media.interleave import pack
+from vidsr.media.schedule import as_scheduled
 
 __all__ = ["FrameCoder"]
 
@@ -81,7 +83,9 @@ class FrameCoder:
 
     def _coded(self, picture: av.VideoFrame | None) -> Iterator[Any]:
         try:
-            packets = self._stream.encode(picture)
+            # The first call opens the encoder.
+            with nullcontext() if self._stream.codec_context.is_open else as_scheduled():
+                packets = self._stream.encode(picture)
         except (av.error.FFmpegError, OSError) as error:
             raise EncoderError(f"{self._encoder.name} failed ({error.strerror or error})") from error
         for packet in packets:

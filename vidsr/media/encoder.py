@@ -18,6 +18,7 @@ from vidsr.media.hardware import advice
 from vidsr.media.log import listening
 from vidsr.media.pixel import pixel_format
 from vidsr.media.preset import ALIASES, PRESETS, EncoderPreset
+from vidsr.media.schedule import as_scheduled
 from vidsr.nvidia import driver_present
 
 __all__ = [
@@ -215,7 +216,7 @@ def prove(track: VideoTrack, chosen: EncoderSettings, container: str) -> None:
 
 def _open(context: av.VideoCodecContext, track: VideoTrack, chosen: EncoderSettings) -> None:
     """Opens the context; FFmpeg and the encoders only log what they ignore, so the log is read as well."""
-    with listening() as log:
+    with listening() as log, as_scheduled():
         try:
             context.open()
         except (av.error.FFmpegError, OSError, ValueError) as error:
