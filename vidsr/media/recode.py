@@ -16,6 +16,7 @@ from vidsr.color import RGB, ColorTags
 from vidsr.errors import EncoderError
 from vidsr.frame import FrameLayout
 from vidsr.media.convert import Converter
+from vidsr.media.schedule import as_scheduled
 
 __all__ = ["CODECS", "Codec", "coded", "recoded"]
 
@@ -134,5 +135,6 @@ def _writer(encoder: str, like: av.VideoFrame, options: Mapping[str, str], rate:
     context.time_base, context.framerate, context.thread_count = 1 / rate, rate, 1
     context.colorspace, context.color_range = like.colorspace, like.color_range
     context.options = dict(options)
-    context.open()
+    with as_scheduled():
+        context.open()
     return context
