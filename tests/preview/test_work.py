@@ -324,6 +324,8 @@ OTHERWISE: dict[str, Any] = {
     "hwaccel": "none",
     "memory_bytes": 123456789,
     "slots": 3,
+    "streams": 2,
+    "reuse": "off",
     "guard": "off",
     "quality": 50,
     "rate": Fraction(24000, 1001),
@@ -419,7 +421,7 @@ def test_a_slow_model_is_asked_for_less(tmp_path: Path, nearest: Path, monkeypat
     monkeypatch.setattr(prediction, "_BUDGET_SECONDS", 0.0)
     predict(source, Settings(model=str(nearest)), Event())
     assert len(runs) == 1
-    assert runs[0] <= 2 + Settings().slots
+    assert runs[0] <= 2 + job.resolve(source, tmp_path / "slots.mp4", Settings(model=str(nearest))).engine.options.slots
 
 
 def test_nothing_is_left_of_samples(tmp_path: Path, nearest: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:

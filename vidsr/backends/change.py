@@ -249,6 +249,9 @@ def _cells(inside: tuple[int, int, int, int], frame: tuple[int, int], cell: int)
 
 def unchanged_share(before: Plane, now: Plane) -> float:
     """How much of two arrays of samples is the same, 0..1, in runs of eight."""
-    width = before.shape[1] // 8 * 8
-    same = (before[:, :width] == now[:, :width]).reshape(before.shape[0], -1, 8).all(axis=2)
-    return float(same.mean()) if same.size else float(np.array_equal(before, now))
+    height, width = before.shape
+    runs = width // 8
+    if not runs:
+        return float(np.array_equal(before, now))
+    same = (before[:, : 8 * runs] == now[:, : 8 * runs]).reshape(height, runs, 8).all(axis=2)
+    return float(same.mean())

@@ -107,7 +107,7 @@ def preview(source: Path, host: str, port: int, no_browser: bool, debug: bool, *
 
     browser = not no_browser and _has_screen()
     try:
-        session: Ending = PreviewSession(source, Settings(**choices, streams=1))
+        session: Ending = PreviewSession(source, Settings(**choices))
     except InputError as error:
         if debug or not browser:
             raise

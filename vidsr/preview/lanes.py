@@ -105,7 +105,8 @@ class Lanes:
         try:
             if stop.is_set():
                 raise Cancelled("not wanted any more")
-            stream = resolve_stream(self._source.path, replace(settings, start=None, end=None))
+            # One frame at once: a picture that is stepped or sought to is waited for.
+            stream = resolve_stream(self._source.path, replace(settings, start=None, end=None, streams=1))
             if size is not None:
                 stream = stream.part(*size)
             stream.plan.prepare(Watch(stop=stop))
