@@ -33,7 +33,7 @@ RADIUS = 12
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("size", [(24, 32), (17, 21), (40, 61)])
+@pytest.mark.parametrize("size", [(24, 32), (17, 21), (40, 61), (3, 5), (1, 1)])
 def test_every_changed_sample_marks_its_cell(name: str, size: tuple[int, int]) -> None:
     source = layout(name, *size)
     before = picture(source)

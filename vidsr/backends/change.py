@@ -85,7 +85,8 @@ def _differing(first: Plane, second: Plane, tall: int, wide: int, shape: tuple[i
         rows = np.concatenate([rows, rest[:, None]], axis=1)
     mask = np.zeros(shape, np.bool_)
     full = height // tall
-    mask[:full, : rows.shape[1]] = np.logical_or.reduce(rows[: full * tall].reshape(full, tall, -1), axis=1)
+    of_cells = rows[: full * tall].reshape(full, tall, rows.shape[1])
+    mask[:full, : rows.shape[1]] = np.logical_or.reduce(of_cells, axis=1)
     if full * tall < height:
         mask[full, : rows.shape[1]] = rows[full * tall :].any(axis=0)
     return mask
