@@ -436,7 +436,7 @@ def test_tiles(calm: Model) -> None:
     picture += np.random.default_rng(6).integers(0, 20, picture.shape).astype(np.uint8)
     whole = planned(calm, 353, 485, precision="fp32", backend="openvino")
     assert whole.tile is None and tile_note(whole) is None
-    tiled = planned(calm, 353, 485, precision="fp32", backend="openvino", memory_bytes=40 * 2**20)
+    tiled = planned(calm, 353, 485, precision="fp32", backend="openvino", streams=1, memory_bytes=40 * 2**20)
     assert tiled.tile is not None and tiled.tile < (353, 485)
     assert halo_of(calm, tiled.source, tiled.target) == 64
     note = tile_note(tiled)
@@ -444,9 +444,9 @@ def test_tiles(calm: Model) -> None:
     expected = enlarged(whole, picture)
     off = abs(expected - enlarged(tiled, picture))
     assert off.max() <= 1
-    assert off.mean() < 0.05
+    assert off.mean() < 0.02
     shifted = dataclasses.replace(calm, metadata=calm.metadata | {"tile_step": "1", "tile_overlap": "40"})
-    tiled = planned(shifted, 353, 485, precision="fp32", backend="openvino", memory_bytes=40 * 2**20)
+    tiled = planned(shifted, 353, 485, precision="fp32", backend="openvino", streams=1, memory_bytes=40 * 2**20)
     assert abs(expected - enlarged(tiled, picture)).max() > 3, "this picture shows nothing of windows"
 
 
@@ -496,8 +496,8 @@ def test_tiles_stay_when_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
             run(40 * 2**20)
     report = run(2**33, resume=True)
     first, second = (event.engine for event in told if isinstance(event, Start))
-    assert first == second and "tiles of 256x64" in first
-    assert report.resumed and "tiles of 256x64, which do not give exactly" in report.warnings[-1]
+    assert first == second and "tiles of 264x64" in first
+    assert report.resumed and "tiles of 264x64, which do not give exactly" in report.warnings[-1]
 
 
 def test_tiles_for_want_of_memory_of_a_card_are_told(calm: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,12 +61,13 @@ class _Task:
 
 
 class ReusingEngine:
-    """Takes `whole` over. open_staged: makes what computes parts of frames; None where only whole frames are compared.
+    """Takes `whole` over. open_staged: makes what computes parts of frames, where it can; None where only whole frames
+    are compared.
 
     saved: what came of it.
     """
 
-    def __init__(self, whole: Engine, open_staged: Callable[[], Staged] | None = None) -> None:
+    def __init__(self, whole: Engine, open_staged: Callable[[], Staged | None] | None = None) -> None:
         self.source, self.target = whole.source, whole.target
         self.in_flight = whole.in_flight
         self.saved = Saved()
@@ -138,9 +140,9 @@ class ReusingEngine:
         if self._staged is None:
             if self._open_staged is None or not self._promising(dirty.mean() < _PROMISING):
                 return None
-            try:
+            with suppress(BackendError, MemoryError):  # it was meant to save time
                 self._staged = self._open_staged()
-            except (BackendError, MemoryError):  # it was meant to save time
+            if self._staged is None:
                 self._open_staged = None
                 return None
             _copy(self._staged.output, self._kept())

@@ -86,7 +86,9 @@ def tile_size(
             f"cannot work in tiles: raise --memory (now {budget_bytes / 2**20:.0f}M)"
         )
     step = math.lcm(*steps_of(source, target, model.tile_step))
-    heights, widths = (_tile_lengths(length, halo, step) for length in (source.height, source.width))
+    # Where tiles are not exact, a step more than must be makes them differ less.
+    around = halo if model.radius is not None else halo + step
+    heights, widths = (_tile_lengths(length, around, step) for length in (source.height, source.width))
     found: list[tuple[int, tuple[int, int]]] = []
     columns = len(widths)
     for rows, height in enumerate(heights, 1):

@@ -146,13 +146,17 @@ class EnginePlan:
         parts of a model would take the memory that tiles save, and a card would compile each part for minutes."""
         if not self.reuse_bytes:
             return engine
-        # Tiles are too small for more than one core each.
-        options = self.backend.settle(replace(self.options, streams=0))
-        ends = (self.model, engine.source, engine.target, options)
-        stages = None if self.tile else stages_of(self.backend, *ends, budget_bytes=self.reuse_bytes)
-        if stages is None:
+        if self.tile is not None:
             return ReusingEngine(engine)
-        return ReusingEngine(engine, lambda: Staged(self.backend, *ends, stages))
+
+        def parts() -> Staged | None:
+            # Tiles are too small for more than one core each.
+            options = self.backend.settle(replace(self.options, streams=0))
+            ends = (self.backend, self.model, engine.source, engine.target, options)
+            stages = stages_of(*ends, budget_bytes=self.reuse_bytes)
+            return None if stages is None else Staged(*ends, stages)
+
+        return ReusingEngine(engine, parts)
 
     def __str__(self) -> str:
         tiles = f", tiles of {self.tile[1]}x{self.tile[0]}" if self.tile else ""
