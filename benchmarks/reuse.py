@@ -10,11 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from vidsr.benchmark.interval import median_interval
-from vidsr.benchmark.whole import job_in, once
+from vidsr.benchmark.whole import job_in, once, warm
 from vidsr.errors import VidsrError
 from vidsr.job import Settings, resolve_stream
-
-_WARM_FRAMES = 4
 
 
 def hashes(path: Path, settings: Settings, frames: int) -> list[str]:
@@ -42,7 +40,7 @@ def row(path: Path, settings: Settings, frames: int, rounds: int) -> dict[str, o
     if rounds:
         with job_in(path, settings) as first, job_in(path, off) as second:
             for job in (first, second):
-                once(job, "file", min(frames, _WARM_FRAMES))
+                warm(job, "file", frames)
             pairs = [(once(first, "file", frames), once(second, "file", frames)) for _ in range(rounds)]
         ratio = median_interval([one.fps / other.fps for one, other in pairs])
         engine = pairs[-1][0].engine

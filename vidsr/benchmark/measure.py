@@ -16,7 +16,7 @@ from vidsr.benchmark.advice import advise, bound_ms, weights
 from vidsr.benchmark.limits import higher, limits
 from vidsr.benchmark.result import Result, StageName
 from vidsr.benchmark.trial import try_all
-from vidsr.benchmark.whole import Round, SinkName, Whole, job_in, once
+from vidsr.benchmark.whole import Round, SinkName, Whole, job_in, once, warm
 from vidsr.job import Job, Settings
 from vidsr.job.engine import idle_note
 from vidsr.media.encoder import PRESETS, EncoderPreset
@@ -24,7 +24,6 @@ from vidsr.media.encoder import PRESETS, EncoderPreset
 __all__ = ["measure"]
 
 _ROUND_SECONDS, _LEAST_FRAMES = 7.0, 24
-_WARM_FRAMES = 6
 
 
 def measure(
@@ -52,7 +51,7 @@ def measure(
         costs = [stage.measure(job, kept, sink)]
         least = bound_ms(stage.shares(costs, job, machine), machine.cores, card=card)
         frames = frames or max(_LEAST_FRAMES, round(1000 * _ROUND_SECONDS / least))
-        once(job, sink, min(frames, _WARM_FRAMES))
+        warm(job, sink, frames)
         done: list[Round] = []
         began: list[float] = []
         for number in range(rounds):

@@ -101,7 +101,7 @@ def _changed(job: Job, change: str, price: str, stage: StageName, **settings: An
 
 def _free(job: Job, efficiency: float | None) -> Iterator[_Change]:
     """What costs nothing but time, or memory."""
-    if getattr(job.settings, "reuse", "auto") == "off":
+    if job.settings.reuse == "off":
         yield _changed(job, "--reuse auto", "", "inference", reuse="auto")
     options = job.engine.options
     if options.device.startswith("cuda"):

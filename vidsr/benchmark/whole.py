@@ -23,7 +23,7 @@ from vidsr.sinks.null import NullSink
 from vidsr.sinks.segments import SegmentSink
 from vidsr.sinks.workspace import Workspace
 
-__all__ = ["Few", "Round", "SinkName", "Whole", "job_in", "once", "run"]
+__all__ = ["Few", "Round", "SinkName", "Whole", "job_in", "once", "run", "warm"]
 
 SinkName = Literal["file", "null"]
 _WARM_FRAMES = 6
@@ -77,7 +77,7 @@ def run(
     Who compares several settings does so in turns: `job_in` for each, then `once` round by round. Raises a VidsrError.
     """
     with job_in(source, settings) as job:
-        once(job, sink, _WARM_FRAMES)
+        warm(job, sink, frames)
         done = []
         for _ in range(rounds):
             done.append(once(job, sink, frames))
@@ -93,6 +93,11 @@ def job_in(source: Path, settings: Settings) -> Iterator[Job]:
         job = resolve(source, Path(folder, "out.mkv"), replace(settings, tracks="none", overwrite=True))
         aside(job.engine.prepare, Watch())
         yield job
+
+
+def warm(job: Job, sink: SinkName = "file", frames: int | None = None) -> None:
+    """A short run, after which others take as long as they will; no longer than `frames`. Raises a VidsrError."""
+    once(job, sink, _WARM_FRAMES if frames is None else min(frames, _WARM_FRAMES))
 
 
 def once(job: Job, sink: SinkName = "file", frames: int | None = None) -> Round:

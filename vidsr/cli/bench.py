@@ -6,18 +6,19 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from vidsr.cli.evaluate import Numbers
-from vidsr.cli.shape import Bytes, Factor, KeyValue, Option, SectionedCommand, Waiting
+from vidsr.cli.shape import Factor, SectionedCommand, Waiting, option, shared
+from vidsr.cli.upscale import upscale
 
 if TYPE_CHECKING:
     from vidsr.benchmark.clip import Kind
@@ -28,7 +29,7 @@ __all__ = ["bench", "source_of"]
 
 _SIZE, _SECONDS = "640x360", 20
 _ROUNDS, _SWEEP_ROUNDS = 3, 5
-_F = TypeVar("_F", bound=Callable[..., Any])
+_AS_VIDSR = "As vidsr"
 _HELP = """Measures how fast this machine enlarges video, says what limits it, and what would help.
 
 IN is measured with as it is; without it a clip is made. First what the machine can do at most, then every stage alone,
@@ -50,71 +51,36 @@ slow; nothing else should run meanwhile. It writes nothing but what is asked for
 """
 
 
-def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
-    return click.option(*names, cls=Option, section=section, **kwargs)
-
-
-def _machine_options(function: _F) -> _F:
-    """As those of `vidsr IN OUT`."""
-    for option in reversed([
-        _option("--model", default="span", show_default=True, section="As vidsr", metavar="NAME|FILE.onnx",
-                help="See `vidsr models`."),
-        _option("--scale", type=Factor(), section="As vidsr", metavar="N", help="How many times as large."),
-        _option("--encoder", section="As vidsr", metavar="NAME", help="libx264, libx265, libsvtav1, hevc_nvenc, ..."),
-        _option("--crf", type=float, section="As vidsr", metavar="N", help="Quality, the encoder's own scale."),
-        _option("--preset", section="As vidsr", metavar="NAME", help="Speed against size, the encoder's own names."),
-        _option("-e", "encoder_options", type=KeyValue(), multiple=True, section="As vidsr", metavar="KEY=VALUE",
-                help="Any other option of the encoder; may be repeated."),
-        _option("--backend", default="auto", show_default=True, section="As vidsr", metavar="NAME",
-                help="What runs the model: auto, tensorrt, openvino, onnxruntime or torch."),
-        _option("--device", default="auto", show_default=True, section="As vidsr", metavar="NAME",
-                help="The backend's device, such as cuda:0 or CPU."),
-        _option("--precision", default="auto", show_default=True, section="As vidsr",
-                type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]), help="Arithmetic of the model."),
-        _option("--hwaccel", type=click.Choice(["auto", "cuda", "none"]), default="auto", show_default=True,
-                section="As vidsr", help="Decode on an NVIDIA card."),
-        _option("--slots", type=click.IntRange(1, 16), section="As vidsr", metavar="N", help="Frames in flight."),
-        _option("--streams", type=click.IntRange(1, 16), section="As vidsr", metavar="N",
-                help="Frames that a processor computes at once."),
-        _option("--memory", "memory_bytes", type=Bytes(), section="As vidsr", metavar="SIZE",
-                help="Memory for the model and one frame, e.g. 2G."),
-        _option("--reuse", type=click.Choice(["auto", "off"]), section="As vidsr",
-                help="Whether what is the same as a frame before is not computed again."),
-    ]):  # fmt: skip
-        function = option(function)
-    return function
-
-
 @click.command("bench", cls=SectionedCommand, help=_HELP)
 @click.argument("source", metavar="[IN]", required=False, type=click.Path(path_type=Path, readable=False))
-@_option(
+@option(
     "--size",
     section="What is measured",
     metavar="WxH|NAME|N%",
     help="Of the clip that is made, as WIDTHxHEIGHT; of the output where IN is given, as for `vidsr`.  "
     "[default: 640x360]",
 )
-@_option(
+@option(
     "--kind",
     type=click.Choice(["live", "screen", "drawn"]),
     section="What is measured",
     help="Of the clip that is made: live action, a recorded screen, animation.  [default: live]",
 )
-@_option(
+@option(
     "--seconds",
     type=Factor(),
     section="What is measured",
     metavar="N",
     help="How long that clip is, or how much of IN is taken.  [default: 20; all of IN]",
 )
-@_option(
+@option(
     "--frames",
     type=click.IntRange(1),
     section="What is measured",
     metavar="N",
     help="Of one run.  [default: as many as take about seven seconds]",
 )
-@_option(
+@option(
     "--sink",
     type=click.Choice(["file", "null"]),
     default="file",
@@ -122,22 +88,21 @@ def _machine_options(function: _F) -> _F:
     section="What is measured",
     help="Encode into a file that is thrown away, or do not encode at all.",
 )
-@_option(
+@option(
     "--rounds",
     type=click.IntRange(1, 1000),
     section="What is measured",
     metavar="N",
     help="How often everything is measured.  [default: 3; of a sweep 5]",
 )
-@_machine_options
-@_option(
+@option(
     "--sweep",
     section="Other ways",
     metavar="LIST",
     help="Instead measure whole runs of all that there is of these, in turn: backend, precision, slots, streams; with "
     "commas between.",
 )
-@_option(
+@option(
     "--against",
     "others",
     multiple=True,
@@ -146,7 +111,7 @@ def _machine_options(function: _F) -> _F:
     help="Instead measure whole runs with and without these options of vidsr, in turn, and say what the difference is; "
     "may be repeated.",
 )
-@_option(
+@option(
     "--compare",
     type=click.Path(path_type=Path),
     nargs=2,
@@ -154,7 +119,7 @@ def _machine_options(function: _F) -> _F:
     metavar="A.json B.json",
     help="Instead say what changed between two results of --json, and whether it is more than noise.",
 )
-@_option(
+@option(
     "--json",
     "json_target",
     is_flag=False,
@@ -163,14 +128,14 @@ def _machine_options(function: _F) -> _F:
     metavar="[FILE.json]",
     help="Keep the result as JSON; without a name, JSON on standard output instead of the table.",
 )
-@_option(
+@option(
     "--plot",
     type=click.Path(path_type=Path),
     section="Output",
     metavar="FILE.svg|png",
     help="Draw it. Needs matplotlib.",
 )
-@_option("--debug", is_flag=True, section="Output", help="Show the traceback of an error.")
+@option("--debug", is_flag=True, section="Output", help="Show the traceback of an error.")
 def bench(
     source: Path | None,
     size: str | None,
@@ -200,6 +165,14 @@ def bench(
             _in_turn(path, name, sweep, others, settings, measured, json_target, plot)
         else:
             _bench(path, name, settings, measured, json_target, plot)
+
+
+bench.params += shared(
+    upscale,
+    "model", "scale", "encoder", "crf", "preset", "encoder_options",
+    "backend", "device", "precision", "hwaccel", "memory_bytes", "slots", "streams", "reuse",
+    section=_AS_VIDSR,
+)  # fmt: skip
 
 
 def _check_output(json_target: str | None, plot: Path | None) -> None:
@@ -320,7 +293,7 @@ def _ways(others: Iterable[str], settings: Settings) -> Iterator[Way]:
             given = bench.make_context("--against", shlex.split(text))
         except (ValueError, click.UsageError) as error:
             raise click.UsageError(f"--against {text!r}: {error}") from error
-        own = {parameter.name for parameter in bench.params if getattr(parameter, "section", "") == "As vidsr"}
+        own = {parameter.name for parameter in bench.params if getattr(parameter, "section", "") == _AS_VIDSR}
         named = [name for name in given.params if given.get_parameter_source(name) is ParameterSource.COMMANDLINE]
         if not named or not own.issuperset(named):
             raise click.UsageError(f"--against {text!r}: name options of `vidsr IN OUT`, such as '--model span-fast'")

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from vidsr.cli.shape import Factor, interruptible
+from vidsr.cli.shape import SectionedCommand, interruptible, option, shared
+from vidsr.cli.upscale import upscale
 
 __all__ = ["build_engine", "cache"]
 
@@ -30,37 +31,26 @@ class _Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int] | None]]):
         return (height, width), (last_height, last_width) if match[3] else None
 
 
-@click.command("build")
-@click.option("--model", default="span", show_default=True, metavar="NAME|FILE.onnx", help="Model to compile.")
-@click.option(
-    "--scale",
-    type=Factor(),
-    metavar="N",
-    help="As in the run to come: it says which model, or several.  [default: the model's own]",
-)
-@click.option(
+@click.command("build", cls=SectionedCommand)
+@option(
     "--size",
     "sizes",
     type=_Sizes(),
     required=True,
+    section="What it is for",
     metavar="WxH[..WxH]",
     help="Of the videos, as stored: 1920x1080. With tensorrt also a range: 640x360..1920x1080.",
 )
-@click.option(
-    "--guard", default="auto", show_default=True, type=click.Choice(["auto", "on", "off"]), help="See `vidsr --help`."
+@option(
+    "--pix-fmt",
+    default="yuv420p",
+    show_default=True,
+    section="What it is for",
+    metavar="NAME",
+    help="Pixel format of the videos.",
 )
-@click.option("--pix-fmt", default="yuv420p", show_default=True, metavar="NAME", help="Pixel format of the videos.")
-@click.option("--backend", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")
-@click.option("--device", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")
-@click.option(
-    "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
-    help="See `vidsr --help`.",
-)  # fmt: skip
-@click.option(
-    "--slots", type=click.IntRange(1, 16), metavar="N", help="Frames in flight to try.  [default: as a run takes]"
-)
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@option("--json", "as_json", is_flag=True, section="Output", help="As JSON.")
+@option("--debug", is_flag=True, section="Output", help="Show the traceback of an error.")
 def build_engine(sizes: Any, pix_fmt: str, as_json: bool, debug: bool, **choices: Any) -> None:
     """Compiles a model for one size of video ahead of the first run, and tries it.
 
@@ -100,6 +90,11 @@ def build_engine(sizes: Any, pix_fmt: str, as_json: bool, debug: bool, **choices
         f"{built.engine}: ready in {built.seconds:.1f} s, room for {frames} in flight, "
         f"{1000 * built.frame_seconds:.1f} ms for one alone"
     )
+
+
+build_engine.params += shared(
+    upscale, "model", "scale", "guard", "backend", "device", "precision", "slots", section="As in the runs to come"
+)
 
 
 @click.group("cache")

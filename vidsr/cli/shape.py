@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from threading import Event
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-__all__ = ["Bytes", "Factor", "KeyValue", "MainGroup", "Option", "SectionedCommand", "Time", "Waiting", "interruptible"]
+__all__ = [
+    "Bytes",
+    "Factor",
+    "KeyValue",
+    "MainGroup",
+    "SectionedCommand",
+    "Time",
+    "Waiting",
+    "interruptible",
+    "option",
+    "shared",
+]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class Option(click.Option):
+class _Option(click.Option):
     """An option that says under which heading of the help it stands."""
 
     def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.section = section
+
+
+def option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
+    """`click.option`, under a heading of a SectionedCommand."""
+    return click.option(*names, cls=_Option, section=section, **kwargs)
 
 
 class SectionedCommand(click.Command):
@@ -38,6 +57,15 @@ class SectionedCommand(click.Command):
         for heading, records in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
+
+
+def shared(command: click.Command, *names: str, section: str) -> list[click.Parameter]:
+    """The options of a command for another one, under this heading; in the order of the names."""
+    own = {parameter.name: parameter for parameter in command.params}
+    twins = [copy.copy(own[name]) for name in names]
+    for twin in twins:
+        vars(twin)["section"] = section
+    return list(twins)
 
 
 class MainGroup(click.Group):

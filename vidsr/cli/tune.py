@@ -11,34 +11,40 @@ from typing import Any
 import click
 
 from vidsr.cli.bench import source_of
-from vidsr.cli.shape import Factor, Waiting
+from vidsr.cli.shape import SectionedCommand, Waiting, option, shared
+from vidsr.cli.upscale import upscale
 
 __all__ = ["tune"]
 
 _CLIP_SECONDS = 8
 
 
-@click.command("tune")
+@click.command("tune", cls=SectionedCommand)
 @click.argument("source", metavar="[IN]", required=False, type=click.Path(path_type=Path, readable=False))
-@click.option("--size", metavar="WxH", help="Of the clip that is made where no IN is given.  [default: 640x360]")
-@click.option("--model", default="span", show_default=True, metavar="NAME|FILE.onnx", help="See `vidsr models`.")
-@click.option("--scale", type=Factor(), metavar="N", help="As in the runs to come.")
-@click.option("--backend", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")
-@click.option("--device", default="auto", show_default=True, metavar="NAME", help="See `vidsr --help`.")
-@click.option(
-    "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
-    help="See `vidsr --help`.",
-)  # fmt: skip
-@click.option("--encoder", metavar="NAME", help="See `vidsr --help`.")
-@click.option("--preset", metavar="NAME", help="See `vidsr --help`.")
-@click.option(
-    "--seconds", type=click.FloatRange(1, 3600), default=50, show_default=True, metavar="N",
+@option(
+    "--size",
+    section="What is measured",
+    metavar="WxH",
+    help="Of the clip that is made where no IN is given.  [default: 640x360]",
+)
+@option(
+    "--seconds",
+    type=click.FloatRange(1, 3600),
+    default=50,
+    show_default=True,
+    section="What is measured",
+    metavar="N",
     help="For so long it measures; slow models and large frames need more for a result that is sure.",
-)  # fmt: skip
-@click.option("--show", is_flag=True, help="Instead say what is kept.")
-@click.option("--forget", is_flag=True, help="Instead remove all that is kept; later runs take what is usual.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+)
+@option("--show", is_flag=True, section="Other ways", help="Instead say what is kept.")
+@option(
+    "--forget",
+    is_flag=True,
+    section="Other ways",
+    help="Instead remove all that is kept; later runs take what is usual.",
+)
+@option("--json", "as_json", is_flag=True, section="Output", help="As JSON.")
+@option("--debug", is_flag=True, section="Output", help="Show the traceback of an error.")
 def tune(
     source: Path | None, size: str | None, seconds: float, show: bool, forget: bool, as_json: bool,
     debug: bool, **choices: Any,
@@ -59,6 +65,11 @@ def tune(
         _forget(as_json)
     else:
         _tune(source, size, seconds, choices, as_json)
+
+
+tune.params += shared(
+    upscale, "model", "scale", "encoder", "preset", "backend", "device", "precision", section="As in the runs to come"
+)
 
 
 def _tune(source: Path | None, size: str | None, seconds: float, choices: dict[str, Any], as_json: bool) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vidsr.cli import pipe
-from vidsr.cli.shape import Bytes, Factor, KeyValue, Option, SectionedCommand, Time, interruptible
+from vidsr.cli.shape import Bytes, Factor, KeyValue, SectionedCommand, Time, interruptible, option
 from vidsr.cli.watch import watched
 from vidsr.errors import UsageError
 
@@ -59,13 +59,6 @@ whoever read it has closed it.
 """
 
 
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
-    return click.option(*names, cls=Option, section=section, **kwargs)
-
-
 @click.command(
     "upscale",
     cls=SectionedCommand,
@@ -75,7 +68,7 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
 )
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path, readable=False))
 @click.argument("target", metavar="OUT", required=False, type=click.Path(path_type=Path, readable=False))
-@_option(
+@option(
     "--scale",
     type=Factor(),
     section="Picture",
@@ -83,14 +76,14 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     help="How many times as large, up to 16: 2, 1.5, 4. Takes the model of that name that fits, NAME-x4 beside NAME, "
     "or several in a row; resamples the rest.  [default: the model's own]",
 )
-@_option(
+@option(
     "--size",
     section="Picture",
     metavar="WxH|NAME|N%",
     help="Size of the output instead of --scale: 1920x1080 (as stored, before turning); 1080p, 1440p, 4k: as large as "
     "fits; 150%: one and a half times the input's width and height, 50%: half.",
 )
-@_option(
+@option(
     "--model",
     default="span",
     show_default=True,
@@ -98,7 +91,7 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     metavar="NAME|FILE.onnx",
     help="A name from `vidsr models`, or a file. --scale and --size may take NAME-x4 instead, or it several times.",
 )
-@_option(
+@option(
     "--guard",
     type=click.Choice(["auto", "on", "off"]),
     default="auto",
@@ -107,7 +100,7 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     help="Keep speckles of a model that leaves all reason on hard patterns out of the picture; auto does it where "
     "`vidsr eval --stability` finds that.",
 )
-@_option(
+@option(
     "--deinterlace",
     type=click.Choice(["auto", "off", "frame", "field"]),
     default="auto",
@@ -115,18 +108,18 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     section="Picture",
     help="Interlaced video to one frame for each frame, or for each field; auto finds it and takes frame.",
 )
-@_option(
+@option(
     "--rate",
     type=Factor(),
     section="Picture",
     metavar="N",
     help="Frames a second of numbered pictures that become a video, such as 24000/1001.  [default: 25]",
 )
-@_option("--start", type=Time(), section="Picture", metavar="TIME", help="Begin here: seconds or H:MM:SS.")
-@_option(
+@option("--start", type=Time(), section="Picture", metavar="TIME", help="Begin here: seconds or H:MM:SS.")
+@option(
     "--end", type=Time(), section="Picture", metavar="TIME", help="End here, counted from the beginning of the input."
 )
-@_option(
+@option(
     "--tracks",
     default="all",
     show_default=True,
@@ -135,33 +128,33 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     help="Which to keep: all, none, audio, subtitle, attachment, cover, data, audio:eng, 3 (FFmpeg's number); "
     "-subtitle for all but.",
 )
-@_option(
+@option(
     "--strict",
     is_flag=True,
     section="Other tracks",
     help="Refuse any loss (times on a container's grid are none), and end at the first damage in the input.",
 )
-@_option(
+@option(
     "--encoder",
     section="Encoding",
     metavar="NAME",
     help="FFmpeg's name of a video encoder: libx264, libx265, libsvtav1, ...; hevc_nvenc, h264_nvenc and "
     "av1_nvenc are an NVIDIA card's: faster, larger files.  [default: fits OUT]",
 )
-@_option(
+@option(
     "--crf",
     type=float,
     section="Encoding",
     metavar="N",
     help="Quality, the encoder's own scale: smaller is better and larger.  [default: 18 for libx264]",
 )
-@_option(
+@option(
     "--preset",
     section="Encoding",
     metavar="NAME",
     help="Speed against size, the encoder's own names: veryfast, medium, slow, ...",
 )
-@_option(
+@option(
     "-e",
     "encoder_options",
     type=KeyValue(),
@@ -170,26 +163,26 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     metavar="KEY=VALUE",
     help="Any other option of the encoder; may be repeated.",
 )
-@_option(
+@option(
     "--quality",
     type=click.IntRange(1, 100),
     section="Encoding",
     metavar="N",
     help="Of JPEG, WebP and AVIF pictures, 1 to 100.  [default: 95, AVIF 85]",
 )
-@_option(
+@option(
     "--pix-fmt",
     section="Encoding",
     metavar="NAME",
     help="Pixel format to write, e.g. yuv420p10le.  [default: as the input]",
 )
-@_option(
+@option(
     "--player",
     section="Stream",
     metavar="COMMAND",
     help="Show it in a player instead of writing OUT: mpv, or a command line such as 'mpv --fs'.",
 )
-@_option(
+@option(
     "--format",
     type=click.Choice(["matroska", "nut", "y4m", "raw"]),
     section="Stream",
@@ -197,16 +190,16 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     "unless --encoder or --crf say otherwise; nut: raw video of any pixel format, with sound; y4m, raw: nothing but "
     "video.  [default: matroska]",
 )
-@_option("-y", "--overwrite", is_flag=True, section="Run", help="Replace OUT if it exists, or an unfinished run.")
-@_option("--resume", is_flag=True, section="Run", help="Go on with an unfinished run; begins where there is none.")
-@_option("--keep-partial", is_flag=True, section="Run", help="Make what a Ctrl-C leaves playable: out.partial.mp4.")
-@_option(
+@option("-y", "--overwrite", is_flag=True, section="Run", help="Replace OUT if it exists, or an unfinished run.")
+@option("--resume", is_flag=True, section="Run", help="Go on with an unfinished run; begins where there is none.")
+@option("--keep-partial", is_flag=True, section="Run", help="Make what a Ctrl-C leaves playable: out.partial.mp4.")
+@option(
     "--verify/--no-verify",
     default=True,
     section="Run",
     help="Read OUT again, compare it with IN.  [default: verify]",
 )
-@_option(
+@option(
     "--backend",
     default="auto",
     show_default=True,
@@ -214,7 +207,7 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     metavar="NAME",
     help="What runs the model: auto, tensorrt, openvino, onnxruntime or torch.",
 )
-@_option(
+@option(
     "--device",
     default="auto",
     show_default=True,
@@ -223,7 +216,7 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     help="The backend's device: cuda, cuda:1 or cuda:0,1 for NVIDIA cards; CPU, GPU, NPU or AUTO for openvino; cpu, "
     "cuda, directml or coreml for onnxruntime.",
 )
-@_option(
+@option(
     "--precision",
     default="auto",
     show_default=True,
@@ -232,7 +225,7 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     help="Arithmetic of the model; auto takes the fastest the device has, but never int8, for which a "
     "model needs ranges; those `vidsr train` makes have them.",
 )
-@_option(
+@option(
     "--hwaccel",
     type=click.Choice(["auto", "cuda", "none"]),
     default="auto",
@@ -240,7 +233,7 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     section="Machine",
     help="Decode on an NVIDIA card; auto does where it gives the processor's frames, but never with --strict.",
 )
-@_option(
+@option(
     "--memory",
     "memory_bytes",
     type=Bytes(),
@@ -249,21 +242,21 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     help="Memory for the model and one frame, e.g. 2G; larger frames are cut into tiles.  [default: 40 % of what is "
     "free; on a card 80 %, shared by --slots]",
 )
-@_option(
+@option(
     "--slots",
     type=click.IntRange(1, 16),
     section="Machine",
     metavar="N",
     help="Frames in flight, on each card where there are several: more hide copies, fewer take less memory.",
 )
-@_option(
+@option(
     "--streams",
     type=click.IntRange(1, 16),
     section="Machine",
     metavar="N",
     help="Frames that a processor computes at once, each on its share of the cores; takes memory for each.",
 )
-@_option(
+@option(
     "--reuse",
     type=click.Choice(["auto", "off"]),
     default="auto",
@@ -272,17 +265,17 @@ def _option(*names: str, section: str, **kwargs: Any) -> Callable[[_F], _F]:
     help="auto does not compute again what a frame has in common with the one before: held drawings, still parts of "
     "screens. The result is the same, bit for bit.",
 )
-@_option("--watch", is_flag=True, section="Output", help="A page in the browser that shows the run; says its address.")
-@_option(
+@option("--watch", is_flag=True, section="Output", help="A page in the browser that shows the run; says its address.")
+@option(
     "--watch-port",
     type=click.IntRange(0, 65535),
     section="Output",
     metavar="N",
     help="The port of that page.  [default: any that is free]",
 )
-@_option("--json", "as_json", is_flag=True, section="Output", help="Report in JSON lines on standard output.")
-@_option("--quiet", is_flag=True, section="Output", help="Say nothing but errors.")
-@_option("--debug", is_flag=True, section="Output", help="Show the traceback of an error.")
+@option("--json", "as_json", is_flag=True, section="Output", help="Report in JSON lines on standard output.")
+@option("--quiet", is_flag=True, section="Output", help="Say nothing but errors.")
+@option("--debug", is_flag=True, section="Output", help="Show the traceback of an error.")
 @click.version_option(package_name="vidsr", message="%(prog)s %(version)s")
 def upscale(
     source: Path,
