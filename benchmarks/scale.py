@@ -20,10 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +32,9 @@ FLAT = 1.15
 """How many times as much as at the cheapest size a pixel may cost."""
 HOST_CORES = 8
 """Beside a card."""
-_LEAST_FRAMES, _LEAST_WHOLE, _MOST_FRAMES = 4, 12, 400
+_LEAST_FRAMES, _MOST_FRAMES = 4, 400
+_FEW, _MANY = 16, 28
+"""Frames of the whole, at least: the fewer are more than the encoder looks ahead, so that both runs end alike."""
 _MEMORY = (
     ("as it is", ()),
     ("--memory 300M", ("--memory", "300M")),
@@ -97,12 +96,13 @@ def measured(clip: Path, cores: Sequence[int], frames: int, chosen: Mapping[str,
     from vidsr.job import Settings
 
     with job_in(clip, Settings(**chosen)) as job:
-        engine_ms, kept = _engine(job, frames)
+        kept = stage.enlarged_of(job, _LEAST_FRAMES)
+        engine_ms = stage.inference(job, kept.source).ms
         decode_ms = stage.decode(job).cpu_ms
-        encode_ms = stage.encode(job, kept).cpu_ms
+        encode_ms = stage.encode(job, kept.enlarged).cpu_ms
         del kept
         # What a run takes at its begin and end, when some cores have nothing to do, is in both.
-        few, many = (once(job, "file", count) for count in (max(_LEAST_FRAMES, frames // 4), max(_LEAST_WHOLE, frames)))
+        few, many = (once(job, "file", count) for count in (max(_FEW, frames // 4), max(_MANY, frames)))
         layout, plan = job.source.video.layout, job.engine
         return Point(
             width=layout.width,
@@ -122,35 +122,6 @@ def _peak_mb() -> float:
     """The most that this process held; what `getrusage` says begins with what its parent held."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-
-def _engine(job: Any, frames: int) -> tuple[float, list[Any]]:
-    """(milliseconds a frame, some enlarged frames). As the pipeline drives it, without the others' threads."""
-    from vidsr.job import Conversions
-    from vidsr.job.run import stream_of
-
-    plan, kept = job.engine, []
-    convert = Conversions(plan.source, plan.target, job.video.color)
-    with closing(stream_of(job, plan).reader(None)) as reader, closing(plan.open()) as engine:
-        free, pending, begin = deque(engine.slots(engine.in_flight + 1)), deque[Any](), 0.0
-        for number in range(-1, frames):  # the first warms up
-            slot = free.popleft()
-            frame = reader.read(slot.input)
-            if frame is None:
-                raise SystemExit(f"{job.source.path}: has fewer frames than are to be measured")
-            slot.convert(convert(frame.color))
-            engine.submit(slot)
-            pending.append((slot, frame))
-            while pending and (len(pending) >= engine.in_flight or number in (-1, frames - 1)):
-                done, its = pending.popleft()
-                engine.wait(done)
-                if len(kept) < _LEAST_FRAMES:
-                    planes = tuple(plane.copy() for plane in done.output)
-                    kept.append(type(its)(**{name: getattr(its, name) for name in its.__slots__} | {"planes": planes}))
-                free.append(done)
-            if number == -1:
-                begin = time.perf_counter()
-        return 1000 * (time.perf_counter() - begin) / frames, kept
 
 
 def _child(clip: Path, cores: Sequence[int], frames: int, chosen: Mapping[str, Any]) -> Point:
@@ -177,7 +148,7 @@ def cost(options: argparse.Namespace) -> list[Point]:
         for size in options.sizes.split(","):
             width, height = map(int, size.split("x"))
             frames = max(_LEAST_FRAMES, min(_MOST_FRAMES, round(options.pixels / (width * height))))
-            clips[size] = (generate(Path(folder), width, height, (max(frames, _LEAST_WHOLE) + 1) / RATE), frames)
+            clips[size] = (generate(Path(folder), width, height, (max(frames, _MANY) + 1) / RATE), frames)
         for number in range(options.rounds):
             for size, (clip, frames) in clips.items():
                 for count in counts:

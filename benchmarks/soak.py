@@ -151,7 +151,7 @@ def soaked(source: Path, folder: Path, options: argparse.Namespace, wall: float 
         if wall is not None and seconds >= wall:
             stop.set()
 
-    chosen = {"model": options.model, "preset": options.preset}
+    chosen = {name: getattr(options, name) for name in ("model", "preset", "slots", "reuse")}
     vidsr.upscale(source, folder / "out.mkv", verify=False, observer=look, stop=stop, **chosen)
     print()
     return samples

@@ -22,6 +22,7 @@ from vidsr.backends.change import TileSize, changed, cover, dilated, scrolled, u
 from vidsr.backends.openvino_engine import BACKEND
 from vidsr.backends.reuse import ReusingEngine
 from vidsr.backends.staged import CELL, Staged, stages_of
+from vidsr.benchmark.whole import job_in, once
 from vidsr.errors import BackendError, UsageError
 from vidsr.frame import FrameLayout, Plane
 from vidsr.graph import Builder, export_model
@@ -57,6 +58,8 @@ def test_frames_of_padded_rows_are_compared_as_well() -> None:
     now[5, 17] = 1  # beyond the picture
     mask = changed(source, [wide[:, :16]], [now[:, :16]], CELL)
     assert np.argwhere(mask).tolist() == [[1, 3]]
+    wider = [np.hstack([plane, plane[:, :1]])[:, :16] for plane in (wide, now)]  # rows of twenty bytes
+    assert np.argwhere(changed(source, wider[:1], wider[1:], CELL)).tolist() == [[1, 3]]
 
 
 @pytest.mark.parametrize("reach", [0, 1, 3, 50])
@@ -85,12 +88,9 @@ def test_tiles_cover_all_that_is_marked(seed: int) -> None:
         top, bottom, left, right = tile.inside
         assert 0 <= tile.top <= height - tile.size.height and 0 <= tile.left <= width - tile.size.width
         assert tile.top % 2 == 0 and tile.left % 2 == 0
-        for edge, begin, length, whole in (
-            (top, tile.top, tile.size.height, height),
-            (left, tile.left, tile.size.width, width),
-        ):
+        for edge, begin in ((top, tile.top), (left, tile.left)):
             assert edge == begin == 0 or edge - begin >= reach
-            del length, whole
+        assert not reach or tile.edges == (top == 0, bottom == height, left == 0, right == width)
         assert bottom == height or tile.top + tile.size.height - bottom >= reach
         assert right == width or tile.left + tile.size.width - right >= reach
         seen[top:bottom, left:right] = True
@@ -292,7 +292,7 @@ def test_what_always_changes_is_never_kept() -> None:
     assert engine._output is None
 
 
-@pytest.mark.parametrize("fault", ["bits", "memory"])
+@pytest.mark.parametrize("fault", ["bits", "memory", "disk"])
 @pytest.mark.usefixtures("many_stages")
 def test_parts_that_fail_are_given_up(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(self: Staged, slot: Slot, plan: staged.Plan) -> None:
@@ -300,7 +300,7 @@ def test_parts_that_fail_are_given_up(tmp_path: Path, fault: str, monkeypatch: p
         if fault == "bits":
             self.output[0][5, 5] ^= 1
         else:
-            raise BackendError("no memory")
+            raise BackendError("no memory") if fault == "memory" else OSError("no space left")
 
     right = Staged.run
     monkeypatch.setattr(Staged, "run", wrong)
@@ -313,6 +313,32 @@ def test_parts_that_fail_are_given_up(tmp_path: Path, fault: str, monkeypatch: p
     engine, plain = reusing(model, source), BACKEND.open(model, source, enlarged(source), FP32)
     assert all(map(same, outputs(engine, frames), outputs(plain, frames)))
     assert engine.saved.partial == 0 and engine.saved.whole >= 8
+    engine.close()
+    plain.close()
+
+
+@pytest.mark.usefixtures("many_stages")
+def test_parts_that_fail_late_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nothing is computed both ways any more, and frames to come are planned already."""
+    runs = []
+
+    def failing(self: Staged, slot: Slot, plan: staged.Plan) -> None:
+        runs.append(plan)
+        if len(runs) == 6:
+            self.output[0].fill(3)
+            raise BackendError("gone")
+        right(self, slot, plan)
+
+    right = Staged.run
+    monkeypatch.setattr(Staged, "run", failing)
+    model, source = moving_model(tmp_path, (0, 0)), layout("gbrp", 96, 128)
+    frames = [picture(source)] * 3
+    for _ in range(10):
+        frames.append([plane.copy() for plane in frames[-1]])
+        frames[-1][0][40, 40] += 1
+    engine, plain = reusing(model, source), BACKEND.open(model, source, enlarged(source), FP32)
+    assert all(map(same, outputs(engine, frames), outputs(plain, frames)))
+    assert engine.saved.partial == 5 and len(runs) == 6
     engine.close()
     plain.close()
 
@@ -336,10 +362,15 @@ def test_what_is_kept_stays_within_its_memory() -> None:
     assert counts[0] > counts[1] > counts[2] == 0
 
 
-@pytest.mark.parametrize("clip", ["screen_recording_tscc.avi", "screen_recording_vp8_or_vp9.webm", "anime_640x480.mp4"])
-def test_a_video_is_the_same_with_and_without(shared: Path, clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("clip", "start", "least"),
+    [("screen_recording_tscc.avi", 0, 0.2), ("screen_recording_vp8_or_vp9.webm", 4, 0), ("anime_640x480.mp4", 0, 0)],
+)
+def test_a_video_is_the_same_with_and_without(shared: Path, clip: str, start: int, least: float) -> None:
     path = shared / "clips" / clip
-    settings = Settings(model="span-fast", end=Fraction(2))
+    settings = Settings(model="span-fast", start=Fraction(start), end=Fraction(start + 2))
+    with job_in(path, settings) as job:
+        assert once(job, "null").reused >= least
     made = resolve_stream(path, settings).frames()
     plain = resolve_stream(path, replace(settings, reuse="off")).frames()
     count = 0
@@ -354,14 +385,14 @@ def test_a_word_that_is_none(clip: Path) -> None:
         resolve_stream(clip, Settings(reuse="sometimes"))  # type: ignore[arg-type]
 
 
-def scrolling(source: FrameLayout, down: int, *, part: tuple[slice, slice], count: int) -> list[list[Plane]]:
-    """A picture with a small change, and a part of it that moves by `down` pixels a frame, with something new coming
-    in."""
+def scrolling(source: FrameLayout, downs: Sequence[int], *, part: tuple[slice, slice]) -> list[list[Plane]]:
+    """A picture with a small change, and a part of it that moves by so many pixels each frame, with something new
+    coming in."""
     frames = [picture(source, 1)] * 3
     for _ in range(4):
         frames.append([plane.copy() for plane in frames[-1]])
         frames[-1][0][50, 50] ^= 1
-    for index in range(count):
+    for index, down in enumerate(downs):
         fresh, now = picture(source, 10 + index), [plane.copy() for plane in frames[-1]]
         for number, plane in enumerate(now):
             tall, wide = source.chroma if 0 < number < 3 else (1, 1)
@@ -386,7 +417,7 @@ def test_what_scrolls_is_moved(
 ) -> None:
     monkeypatch.setattr(reuse, "_WORTH", 0.9)
     model, source = moving_model(tmp_path, (0, 2)), layout(name, 448, 384)
-    frames = scrolling(source, down, part=part, count=8)
+    frames = scrolling(source, [down] * 8, part=part)
     engine, plain = reusing(model, source), BACKEND.open(model, source, enlarged(source), FP32)
     moves = []
     monkeypatch.setattr(Staged, "_move", lambda self, move: (moves.append(move.down), real(self, move)))
@@ -398,6 +429,57 @@ def test_what_scrolls_is_moved(
 
 
 real = Staged._move
+
+
+def test_a_scroll_is_measured_from_the_frame_whose_output_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pixel a frame cannot be moved in 4:2:0, two a frame can: the closer look must not end between the two."""
+    monkeypatch.setattr(reuse, "_WORTH", 0.9)
+    monkeypatch.setattr(staged, "_TILE_PAIRS", 0)
+    model, source = moving_model(tmp_path, (0, 2)), layout("yuv420p", 448, 384)
+    ends = (BACKEND, model, source, enlarged(source), FP32)
+    stages = stages_of(*ends, budget_bytes=2**30)
+    assert stages is not None and len(stages) == 1
+    frames = scrolling(source, [2] * 6 + [1] * 24, part=(slice(0, 448), slice(0, 384)))
+    for _, *chroma in frames:
+        for plane in chroma:
+            plane.fill(128)
+    engine, plain = ReusingEngine(BACKEND.open(*ends[1:]), lambda: Staged(*ends, stages)), BACKEND.open(*ends[1:])
+    made, wanted = list(outputs(engine, frames)), list(outputs(plain, frames))
+    assert [same(one, other) for one, other in zip(made, wanted, strict=True)] == [True] * len(frames)
+    assert engine.saved.partial >= 8
+    engine.close()
+    plain.close()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_the_same_in_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through small changes, a cut, other colours, and small changes again."""
+    monkeypatch.setattr(reuse, "_WORTH", 1e9)
+    source, model = layout(name, 144, 192), models.load("span-fast")
+    frames = [picture(source)] * 3
+    for index in range(16):
+        frames.append(picture(source, 9) if index == 7 else [plane.copy() for plane in frames[-1]])
+        for plane in frames[-1]:
+            plane[20 + index, 30] ^= 1
+    settings = Settings(model="span-fast", precision="fp32")
+    made = []
+    for each in (settings, replace(settings, reuse="off")):
+        engine = plan_engine(each, model, source, enlarged(source)).open()
+        slot = engine.slots(1)[0]
+        made.append([])
+        for index, planes in enumerate(frames):
+            fill(engine, slot, planes)
+            if 12 <= index < 15:
+                slot.rgb_from_codes *= 0.875
+            engine.submit(slot)
+            engine.wait(slot)
+            made[-1].append([plane.copy() for plane in slot.output])
+        if isinstance(engine, ReusingEngine):
+            assert engine.saved.partial >= 10
+        engine.close()
+    assert list(map(same, *made)) == [True] * len(frames)
 
 
 @pytest.mark.usefixtures("many_stages")

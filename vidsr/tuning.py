@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+import vidsr
 from vidsr import machine
 from vidsr.durable import write_whole
 
@@ -32,7 +33,8 @@ _MOST = 16
 class TuningKey:
     """What a tuning holds for, and nothing else.
 
-    device: see `Backend.machine`. model: hash of its file. size: the class of frames, each of twice as many pixels.
+    version: of the backend's library. device: see `Backend.machine`. model: hash of its file. size: the class of
+    frames, each of twice as many pixels. encoder: with its preset, which shares the cores; "" where there is none.
     """
 
     processor: str
@@ -43,10 +45,21 @@ class TuningKey:
     precision: str
     model: str
     size: int
+    encoder: str
+    vidsr: str
 
     @classmethod
     def here(
-        cls, *, backend: str, version: str, device: str, precision: str, model: str, height: int, width: int
+        cls,
+        *,
+        backend: str,
+        version: str,
+        device: str,
+        precision: str,
+        model: str,
+        height: int,
+        width: int,
+        encoder: str,
     ) -> TuningKey:
         """For this machine. height, width: of the frames."""
         found = machine.processor()
@@ -59,6 +72,8 @@ class TuningKey:
             precision=precision,
             model=model,
             size=round(math.log2(height * width / _USUAL_PIXELS)),
+            encoder=encoder,
+            vidsr=vidsr.__version__,
         )
 
     @property

@@ -39,12 +39,13 @@ def main() -> None:
     if model.scale != 2:
         sys.exit(f"error: {asked.model} makes a picture {model.scale} times as large: the peers' scripts double it")
     peers = {peer.name: peer for peer in PEERS if not asked.only or peer.name in asked.only}
+    path = model.path.resolve()
     tallies = {name: Tally() for name in (VIDSR, *peers)}
-    contestants = {VIDSR: Contestant(name=VIDSR, command=vidsr_command(whole, asked), span=whole)}
+    contestants = {VIDSR: Contestant(name=VIDSR, command=vidsr_command(whole, path, asked), span=whole)}
     for name, peer in peers.items():
         part = few if peer.slow else whole
         try:
-            contestants[name] = Contestant(name=name, command=peer_command(peer, part, model.path, asked), span=part)
+            contestants[name] = Contestant(name=name, command=peer_command(peer, part, path, asked), span=part)
         except Missing as missing:
             tallies[name].failed = f"not here: {missing}"
     with tempfile.TemporaryDirectory() as folder:

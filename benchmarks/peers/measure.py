@@ -22,6 +22,7 @@ __all__ = ["VIDSR", "Contestant", "Failed", "Run", "Tally", "in_turn", "peer_com
 
 VIDSR = "vidsr"
 _HERE = Path(__file__).resolve().parent
+_TIMEOUT_SECONDS = 3600
 
 
 class Failed(Exception):
@@ -77,16 +78,22 @@ def play(contestant: Contestant, folder: Path, scale: int) -> Run:
     output = folder / f"{contestant.name}.mp4"
     output.unlink(missing_ok=True)
     begin = time.perf_counter()
-    done = subprocess.run(
-        contestant.command(output),
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(_HERE.parents[1])},
-    )
+    try:
+        done = subprocess.run(
+            contestant.command(output),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(_HERE.parents[1])},
+            timeout=_TIMEOUT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"it did not end within {_TIMEOUT_SECONDS} seconds") from None
     seconds = time.perf_counter() - begin
     try:
+        if done.returncode:
+            raise ValueError
         report = json.loads(done.stdout.splitlines()[-1])
         fps, other = report["frames"] / report["seconds"], seconds - report["seconds"]
     except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):
@@ -103,9 +110,9 @@ def ratio(first: Tally, second: Tally) -> Interval | None:
     return median_interval([first.runs[each].fps / second.runs[each].fps for each in both]) if both else None
 
 
-def vidsr_command(span: Span, asked: argparse.Namespace) -> Callable[[Path], list[str]]:
+def vidsr_command(span: Span, model: Path, asked: argparse.Namespace) -> Callable[[Path], list[str]]:
     """vidsr as a user runs it, without the verification that no peer has either."""
-    options = ["--model", asked.model, "--encoder", "libx264", "--preset", asked.preset, "--crf", asked.crf]
+    options = ["--model", str(model), "--encoder", "libx264", "--preset", asked.preset, "--crf", asked.crf]
     options += ["--pix-fmt", "yuv420p", "--deinterlace", "off", "--no-verify", "-y", "--json"]
     options += ["--end", _decimal(span.end)] if span.end is not None else []
     return lambda output: [sys.executable, "-m", "vidsr", *options, str(span.clip), str(output)]

@@ -59,6 +59,12 @@ PEERS = (
         network="other",
         slow=True,
     ),
-    Peer(name="tas", what="TheAnimeScripter", script=_TAS, environment="theanimescripter", how="as-is"),
+    Peer(
+        name="tas",
+        what="TheAnimeScripter, loading included",
+        script=_TAS,
+        environment="theanimescripter",
+        how="as-is",
+    ),
     Peer(name="tas-patched", what="the same on CPU, BF16", script=_TAS, environment="theanimescripter", how="patched"),
 )

@@ -104,8 +104,8 @@ def test_a_card_takes_the_model_off_the_cores() -> None:
 
 
 def test_an_idle_card_is_named() -> None:
-    found = advise(stages(1, 98, 1), [], 2, card=False, doing=DOING, idle="pip install torch")
-    assert found.text.endswith("the NVIDIA card is not used: pip install torch")
+    found = advise(stages(1, 98, 1), [], 2, card=False, doing=DOING, idle="the card is not used: pip install torch")
+    assert found.text.endswith("against that; the card is not used: pip install torch")
 
 
 def test_beside_a_card_the_encoder_can_be_what_limits() -> None:

@@ -39,7 +39,7 @@ RESULT = Result(
     bound_fps=4.545,
     busy={"decode": 0.1, "model": 0.98, "encode": 0.2},
     advice=Advice(limit="inference", change="--model span-fast", gain=7.0, text="model-bound: so it is"),
-    began=(1767322000.25, 1767322010.5, 1767322020.75),
+    reused=0.25,
 )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def test_a_file_gets_the_json_and_people_the_table(run: Run, nearest: Path, clip
     )  # fmt: skip
     assert code == 0
     found = read(kept)
-    assert len(found.rounds) == len(found.began) == 2
+    assert len(found.rounds) == 2
     assert "encode" not in [share.name for share in found.stages]
     assert f"{clip.name}: 64x48 -> 32x24, 4 frames" in out
     assert "no encoder" in out
@@ -156,7 +156,10 @@ def test_a_file_gets_the_json_and_people_the_table(run: Run, nearest: Path, clip
         (["--plot", "a.txt"], ".svg"),
         (["--compare", "a.json", "b.json"], "a.json"),
         (["--sweep", "colour", "--size", "64x64", "--seconds", "0.2"], "colour"),
-        (["--compare", "a.json", "b.json", "clip.mp4"], "without IN"),
+        (["--compare", "a.json", "b.json", "clip.mp4"], "measures nothing, so source"),
+        (["--compare", "a.json", "b.json", "--plot", "a.svg"], "measures nothing, so --plot"),
+        (["--compare", "a.json", "b.json", "--rounds", "7"], "measures nothing, so --rounds"),
+        (["--json", "none/a.json"], "there is no folder none"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(run: Run, arguments: list[str], said: str) -> None:

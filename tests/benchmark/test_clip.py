@@ -71,6 +71,12 @@ def test_drawings_are_held_before_a_background_that_stands_or_pans(clips: dict[s
     assert max(int(np.ptp(bar)) for bar in bars) <= 2
 
 
+@pytest.mark.parametrize("size", [(64, 64), (64, 512), (512, 64), (66, 258)])
+@pytest.mark.parametrize("kind", ["live", "screen", "drawn"])
+def test_shapes_that_nobody_has(kind: str, size: tuple[int, int], tmp_path: Path) -> None:
+    assert probe(generate(tmp_path, *size, 0.2, kind)).video.layout.width == size[0]
+
+
 @pytest.mark.parametrize(("width", "height", "seconds"), [(63, 64, 1), (640, 361, 1), (32, 32, 1), (64, 64, 0.001)])
 def test_what_cannot_be_made_is_refused(width: int, height: int, seconds: float, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--size|--seconds"):

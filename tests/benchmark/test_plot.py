@@ -52,8 +52,8 @@ def sweep(count: int) -> Sweep:
     for number in range(count):
         rounds = [fps / (1 + number) for fps in base]
         name = f"onnxruntime, fp32, slots {number}, streams 16"
-        fps, ratio = median_interval(rounds), ratio_of(base, rounds, paired=True)
-        rows.append(Row(name=name, options={}, engine="", rounds=tuple(rounds), began=(), fps=fps, ratio=ratio))
+        fps, ratio = median_interval(rounds), ratio_of(base, rounds)
+        rows.append(Row(name=name, options={}, engine="", frames=8, rounds=tuple(rounds), fps=fps, ratio=ratio))
     about = {"source": "clip.mkv", "size": "640x360", "processor": "A Processor with a Name", "cores": 2}
     return Sweep(about=about, base=rows[0].name, rows=tuple(rows), refused={})
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.benchmark.test_comparison import result
 from vidsr.benchmark import sweep
-from vidsr.benchmark.comparison import in_turn, ratio_of
+from vidsr.benchmark.comparison import ratio_of
 from vidsr.benchmark.interval import median_interval
 from vidsr.benchmark.result import write
 from vidsr.benchmark.sweep import Row, Sweep, Way, fastest, lines, measure, verdicts, ways_of
@@ -35,10 +35,10 @@ def row(name: str, rounds: list[float], base: list[float]) -> Row:
         name=name,
         options={},
         engine="",
+        frames=8,
         rounds=tuple(rounds),
-        began=(),
         fps=median_interval(rounds),
-        ratio=ratio_of(base, rounds, paired=True),
+        ratio=ratio_of(base, rounds),
     )
 
 
@@ -73,9 +73,9 @@ def test_rounds_are_made_in_turn(clip: Path, base: Settings) -> None:
     turns = [line.split(", round ") for line in told if "round" in line]
     assert [name for name, _ in turns] == ["two", "four", "four", "two", "two", "four"]
     rows = {one.name: one for one in found.rows}
-    assert in_turn(rows["two"].began, rows["four"].began)
+    assert {one.frames for one in found.rows} == {4}
     assert rows["two"].ratio.middle == 1
-    assert rows["four"].ratio == ratio_of(rows["two"].rounds, rows["four"].rounds, paired=True)
+    assert rows["four"].ratio == ratio_of(rows["two"].rounds, rows["four"].rounds)
     assert [one.fps.middle for one in found.rows] == sorted((one.fps.middle for one in found.rows), reverse=True)
     assert found.base == "two"
     assert found.about["source"] == clip.name
@@ -188,7 +188,7 @@ def test_against_says_what_an_option_changes(run: Any, clip: Path, nearest: Path
         (["--against", "other.mkv"], "--against 'other.mkv': name options"),
         (["--against", ""], "--against '': name options"),
         (["--against", "--slots 2", "--sweep", "slots"], "ask one at a time"),
-        (["--compare", "a.json", "b.json", "--plot", "c.svg"], "without IN and without --plot"),
+        (["--compare", "a.json", "b.json", "--plot", "c.svg"], "--compare measures nothing, so --size"),
         (["--sweep", "speed"], "--sweep speed: name some of backend, precision, slots, streams"),
         (["--plot", "c.pdf"], "--plot c.pdf: name a file that ends in .svg or .png"),
     ],
@@ -217,7 +217,7 @@ def test_compare_reads_what_was_kept(run: Any, tmp_path: Path) -> None:
     code, lines, err = run("--compare", "a.json", "b.json")
 
     assert (code, err) == (0, "")
-    assert lines[-1].startswith("b.json is faster than a.json by 1.5")
+    assert lines[-1].startswith("in these runs, b.json is faster than a.json by 1.5")
     code, lines, _ = run("--compare", "a.json", "b.json", "--json")
     assert json.loads(lines[0])["ratio"]["middle"] == pytest.approx(1.5, abs=0.01)
     assert run("--compare", "a.json", "c.json")[0] == 1

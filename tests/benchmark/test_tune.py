@@ -29,9 +29,10 @@ from vidsr.tuning import Tuning, TuningKey
 
 KEY = TuningKey(
     processor="A processor", cores=2, backend="openvino", version="1.0", device="CPU", precision="bf16", model="0f",
-    size=0,
+    size=0, encoder="libx264 fast", vidsr="0.1.0",
 )  # fmt: skip
 TUNING = Tuning(streams=4, slots=7, gain=1.25, model="span", frames="640x360")
+ENCODER = "libx264 fast"
 Speed = Callable[[Job, int], float]
 """Frames a second of a round, by the job and the number of the round."""
 
@@ -52,7 +53,7 @@ def speed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Speed], None]:
         def once(job: Job, sink: whole.SinkName = "file", frames: int | None = None) -> Round:
             frames = frames or 1
             seconds = frames / speed(job, next(numbers))
-            return Round(frames=frames, seconds=seconds, cpu_seconds=0, first_seconds=0, busy={}, engine="")
+            return Round(frames=frames, seconds=seconds, busy={}, engine="")
 
         monkeypatch.setattr(tune_module, "once", once)
 
@@ -66,14 +67,14 @@ def by_streams(*fastest: int) -> Speed:
 def plan(settings: Settings, height: int = 48, width: int = 64, **more: Any) -> EnginePlan:
     layout = FrameLayout(family="yuv", bits=8, height=height, width=width, chroma=(2, 2))
     target = replace(layout, height=2 * height, width=2 * width)
-    return plan_engine(settings, load(settings.model), layout, target, **more)
+    return plan_engine(settings, load(settings.model), layout, target, **{"encoder": ENCODER} | more)
 
 
 def keep(settings: Settings, found: Tuning = TUNING, **size: int) -> Path:
     """For frames of that size."""
     cache = default_cache()
     assert cache is not None
-    return tuning.keep(cache, tuning_key(plan(settings, **size)), found)
+    return tuning.keep(cache, tuning_key(plan(settings, **size), ENCODER), found)
 
 
 # What is kept
@@ -127,7 +128,7 @@ def test_nothing_is_kept_without_a_cache(tmp_path: Path) -> None:
 
 def test_a_size_stands_for_those_near_it() -> None:
     def size(width: int, height: int) -> int:
-        known = {"backend": "", "version": "", "device": "", "precision": "", "model": ""}
+        known = {"backend": "", "version": "", "device": "", "precision": "", "model": "", "encoder": ""}
         return TuningKey.here(**known, height=height, width=width).size  # type: ignore[arg-type]
 
     assert size(640, 360) == size(640, 480) == size(640, 272) == 0
@@ -163,6 +164,7 @@ def test_other_frames_models_and_pictures_run_as_usual(settings: Settings) -> No
     assert not plan(settings, height=480, width=640).tuned
     assert not plan(replace(settings, model="span-fast")).tuned
     assert not plan(settings, many_sizes=True).tuned
+    assert not plan(settings, encoder="libx265 slow").tuned
 
 
 def test_another_machine_runs_as_usual(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +201,7 @@ def test_what_is_faster_is_taken(clip: Path, settings: Settings, speed: Callable
     assert found.final.name == "streams 4"
     assert found.chosen == Tuning(streams=4, slots=7, gain=pytest.approx(1.2), model="nearest", frames="64x48")
     assert found.why.startswith("streams 4 from now on: streams 4 was 1.20x")
-    assert found.key == tuning_key(plan(settings))
+    assert found.key == tuning_key(plan(settings), ENCODER)
     page = "\n".join(lines(found))
     assert all(row.name in page for row in found.rows)
     assert {row.name for row in found.rows} == {
@@ -218,6 +220,19 @@ def test_what_is_kept_does_not_count_as_the_usual(
     assert again.rows[0].fps == pytest.approx(100)
     assert again.chosen.streams == 4
     assert "tuned" not in again.about["engine"]
+
+
+def test_heavy_models_have_a_usual_of_their_own(
+    clip: Path, settings: Settings, speed: Callable[[Speed], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vidsr.job.engine._HEAVY_PAIRS", -1)
+    running = set()
+    speed(lambda job, number: float(running.add(job.engine.options.streams) or 100))
+    assert plan(settings).options.streams == 1
+    usual, *others = tune(clip, settings).rows
+    assert usual.options == {"streams": 1, "slots": 4}
+    assert running == {1, 2, 4}
+    assert {row.name for row in others} == {"streams 2", "streams 4", "slots 2", "slots 8"}
 
 
 def test_the_usual_stays_where_it_is_the_fastest(
@@ -372,6 +387,8 @@ def test_cache_clear_forgets_as_well(settings: Settings, capsys: pytest.CaptureF
     ("options", "reason"),
     [
         (("--show", "--forget"), "one at a time"),
+        (("--show", "--model", "span-fast"), "--model says nothing"),
+        (("--forget", "IN"), "nothing is measured then"),
         (("IN", "--size", "64x64"), "--size 64x64"),
         (("--size", "x"), "--size x"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,6 +47,14 @@ class Tile:
     left: int
     inside: tuple[int, int, int, int]
 
+    @property
+    def edges(self) -> tuple[bool, bool, bool, bool]:
+        """Whether all of it is exact to its own (top, bottom, left, right), as it is at the frame's edges."""
+        bottom, right = self.top + self.size.height, self.left + self.size.width
+        ends = zip(self.inside, (self.top, bottom, self.left, right), strict=True)
+        top, bottom_, left, right_ = (inner == outer for inner, outer in ends)
+        return top, bottom_, left, right_
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
@@ -75,7 +82,7 @@ def _differing(first: Plane, second: Plane, tall: int, wide: int, shape: tuple[i
     height, width = first.shape
     word = _WORDS.get(wide * first.itemsize)
     whole = width // wide
-    if word is not None and first.strides[0] % np.dtype(word).itemsize == 0:
+    if word is not None:
         # A cell's samples of one row, compared as one number.
         rows = _words(first, word, whole) != _words(second, word, whole)
     else:
@@ -94,7 +101,7 @@ def _differing(first: Plane, second: Plane, tall: int, wide: int, shape: tuple[i
 
 def _words(plane: Plane, word: type[Any], count: int) -> NDArray[Any]:
     samples = np.dtype(word).itemsize // plane.itemsize
-    return np.ndarray((plane.shape[0], count), word, plane, 0, (plane.strides[0], samples * plane.itemsize))
+    return plane[:, : count * samples].view(word)
 
 
 def scrolled(
@@ -137,16 +144,31 @@ _STRIPS = 8
 
 def _distance(before: Plane, now: Plane) -> int | None:
     """How far rows have moved down; None where they do not agree, or stand still."""
-    votes: Counter[int] = Counter()
-    edges = np.linspace(0, before.shape[1], _STRIPS + 1, dtype=int)
-    for part in map(slice, edges, edges[1:]):
-        old, new = ([row.tobytes() for row in plane[:, part]] for plane in (before, now))
-        places = {row: index for index, row in enumerate(old)}
-        often = Counter(old)
-        # Rows that are there more than once, as empty ones are, say nothing.
-        votes.update(index - places[row] for index, row in enumerate(new) if often.get(row) == 1 and old[index] != row)
-    down, count = votes.most_common(1)[0] if votes else (0, 0)
-    return down if count >= before.shape[0] * _STRIPS * _MOVED_SHARE / 2 else None
+    height = before.shape[0]
+    words = before.shape[1] * before.itemsize // 8
+    if not words:
+        return None
+    old, new = (_fingerprints(_words(plane, np.uint64, words)) for plane in (before, now))
+    known, places, counts = np.unique(old, return_index=True, return_counts=True)
+    # Rows that are there more than once, as empty ones are, say nothing.
+    known, rows = known[counts == 1], places[counts == 1] // old.shape[1]
+    moved = old != new
+    near = np.searchsorted(known, new[moved])
+    found = np.flatnonzero(near < len(known))
+    found = found[known[near[found]] == new[moved][found]]
+    votes = np.bincount(np.nonzero(moved)[0][found] - rows[near[found]] + height, minlength=1)
+    return int(votes.argmax()) - height if votes.max() >= old.size * _MOVED_SHARE / 2 else None
+
+
+def _fingerprints(words: NDArray[Any]) -> NDArray[Any]:
+    """[rows, strips]: a number for what each row has there, another one in each strip. That two may be the same by
+    chance is no harm: where a picture has moved is looked at closely later."""
+    count = words.shape[1]
+    strips = min(_STRIPS, count)
+    factors = np.random.default_rng(0).integers(1, 2**64, count + strips, np.uint64, endpoint=False)
+    begins = np.arange(strips) * count // strips
+    numbers: NDArray[Any] = np.add.reduceat(words * factors[:count], begins, axis=1) + factors[count:]
+    return numbers
 
 
 def _shifted(
@@ -170,7 +192,7 @@ def _extent(marked: Any) -> tuple[int, int]:
 
 
 def dilated(mask: Mask, reach: int) -> Mask:
-    """All cells that are at most `reach` cells away from one of the mask's, down and right."""
+    """All cells that are at most `reach` rows and `reach` columns away from one of the mask's."""
     return _along(_along(mask, reach).T, reach).T
 
 
@@ -249,10 +271,8 @@ def _cells(inside: tuple[int, int, int, int], frame: tuple[int, int], cell: int)
 
 
 def unchanged_share(before: Plane, now: Plane) -> float:
-    """How much of two arrays of samples is the same, 0..1, in runs of eight."""
-    height, width = before.shape
-    runs = width // 8
+    """How much of two arrays of samples is the same, 0..1, in runs of eight bytes."""
+    runs = before.shape[1] * before.itemsize // 8
     if not runs:
         return float(np.array_equal(before, now))
-    same = (before[:, : 8 * runs] == now[:, : 8 * runs]).reshape(height, runs, 8).all(axis=2)
-    return float(same.mean())
+    return float((_words(before, np.uint64, runs) == _words(now, np.uint64, runs)).mean())

@@ -2,7 +2,8 @@
 
 The result is the same, bit for bit. A frame that equals the one before gets its output; where parts of it differ,
 `vidsr.backends.staged` computes what they can have reached. That a library gives the very bits of whole frames in parts
-and tiles as well is not taken for granted: the first frame that takes a size of tiles is computed both ways.
+and tiles as well is not taken for granted: the first frame that takes a size of tiles, anywhere, at an edge or in a
+corner of the frame, is computed both ways.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vidsr.backends.base import Engine, Slot
-from vidsr.backends.change import Mask, Move, TileSize, changed, scrolled, unchanged_share
-from vidsr.backends.staged import CELL, Plan, Staged
-from vidsr.errors import BackendError
+from vidsr.backends.change import Mask, Move, changed, scrolled, unchanged_share
+from vidsr.backends.staged import CELL, Kind, Plan, Staged
 from vidsr.frame import FrameLayout, Plane
 
 __all__ = ["ReusingEngine", "Saved"]
@@ -35,7 +35,8 @@ _EVERYTHING = 1e9
 
 @dataclass(slots=True)
 class Saved:
-    """Frames whose output was copied, computed in part, computed whole. cost: of those in part, in whole frames."""
+    """Frames whose output was copied, computed in part, computed whole. cost: of those in part, in whole frames; that
+    some were computed whole beside it, as a proof, is part of it."""
 
     copied: int = 0
     partial: int = 0
@@ -46,7 +47,7 @@ class Saved:
     def share(self) -> float:
         """How much was not computed, 0..1."""
         frames = self.copied + self.partial + self.whole
-        return 1 - (self.whole + self.cost) / frames if frames else 0.0
+        return max(0.0, 1 - (self.whole + self.cost) / frames) if frames else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ class ReusingEngine:
         self._whole, self._open_staged = whole, open_staged
         self._staged: Staged | None = None
         self._promises, self._cuts = 0, 0
-        self._proven: set[tuple[int, TileSize]] = set()
+        self._proven = set[Kind]()
         self._look = _Look(self.source)
         self._tasks = deque[_Task]()
         self._output: Sequence[Plane] | None = None
@@ -129,8 +130,8 @@ class ReusingEngine:
         if plan is not None:
             self._look.succeed()
             self._stale = np.zeros_like(dirty)
-            proven = plan.sizes <= self._proven
-            self._proven |= plan.sizes
+            proven = plan.kinds <= self._proven
+            self._proven |= plan.kinds
             return _Task(plan=plan, proven=proven)
         self._leave(dirty)
         return _Task(keep=keep)
@@ -140,7 +141,7 @@ class ReusingEngine:
         if self._staged is None:
             if self._open_staged is None or not self._promising(dirty.mean() < _PROMISING):
                 return None
-            with suppress(BackendError, MemoryError):  # it was meant to save time
+            with suppress(Exception):  # it was meant to save time
                 self._staged = self._open_staged()
             if self._staged is None:
                 self._open_staged = None
@@ -173,7 +174,7 @@ class ReusingEngine:
         try:
             if parts is not None:
                 parts.run(slot, plan)
-        except (BackendError, MemoryError):  # it was meant to save time
+        except Exception:  # it was meant to save time
             parts = None
         if not task.proven:
             self._whole.wait(slot)
@@ -184,7 +185,7 @@ class ReusingEngine:
         elif not all(map(np.array_equal, slot.output, parts.output)):
             return False
         self.saved.partial += 1
-        self.saved.cost += plan.cost
+        self.saved.cost += plan.cost if task.proven else 1 + plan.cost
         return True
 
     def _kept(self) -> Sequence[Plane]:
@@ -208,7 +209,7 @@ _ROWS = 16
 """While nothing is reused, one of so many rows is looked at."""
 _STILL_SHARE = 0.15
 """Of them that must be as before for a closer look."""
-_PATIENCE, _REST, _LONGEST_REST = 12, 48, 768
+_PATIENCE, _REST, _LONGEST_REST = 8, 48, 768
 """Frames of a closer look without success, and frames of rest after it, twice as many each time."""
 
 
@@ -230,16 +231,16 @@ class _Look:
         colour = slot.rgb_from_codes.tobytes() + slot.codes_from_rgb.tobytes()
         same_colour, self._colour = colour == self._colour, colour
         dirty = None
-        if self.close and same_colour:
-            assert self._planes is not None
-            dirty = changed(self._layout, self._planes, slot.input, CELL)
-        self._failures += 1
         if self.close and self._failures > _PATIENCE:
             self._resting, self._rest = self._rest, min(2 * self._rest, _LONGEST_REST)
             self.close = False
             self._rows = None
-        elif not self.close:
+        if not self.close:
             self.close = self._worth_it(slot.input[0])
+        elif same_colour:
+            assert self._planes is not None
+            dirty = changed(self._layout, self._planes, slot.input, CELL)
+        self._failures += 1
         if self.close:
             # The one before is still asked for what has moved.
             self._planes, self._earlier = self._earlier or self._layout.allocate(), self._planes

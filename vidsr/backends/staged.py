@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -26,7 +27,7 @@ from vidsr.graph.cost import multiply_adds
 from vidsr.graph.cut import Cut, cuts, part
 from vidsr.models import Model
 
-__all__ = ["CELL", "Plan", "Staged", "stages_of"]
+__all__ = ["CELL", "Kind", "Plan", "Staged", "stages_of"]
 
 CELL = 4
 """Side of the cells in which changes are followed, in luma pixels; a multiple of all chroma factors that are known."""
@@ -42,6 +43,10 @@ _TILE_PAIRS = 3e7
 """What a tile takes besides, in those that would take as long: 0.1 ms on one core (64x64 of SPAN-48: 2.4 ms)."""
 
 
+Kind = tuple[int, TileSize, tuple[bool, bool, bool, bool]]
+"""Of a tile: its stage, size, and which of its edges are used."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """move: what is moved first of what is kept. tiles: of each stage. cost: as a share of what a whole frame costs."""
@@ -51,9 +56,8 @@ class Plan:
     move: Move | None = None
 
     @property
-    def sizes(self) -> set[tuple[int, TileSize]]:
-        """Each size with the stage that it is taken in."""
-        return {(index, tile.size) for index, tiles in enumerate(self.tiles) for tile in tiles}
+    def kinds(self) -> set[Kind]:
+        return {(index, tile.size, tile.edges) for index, tiles in enumerate(self.tiles) for tile in tiles}
 
 
 def stages_of(
@@ -88,7 +92,9 @@ def stages_of(
         shapes = _shapes(source, stages)
         tiles = [frame_bytes(model, *tile_layouts(source, target, shape), item_bytes) for shape in shapes]
         running = count * options.streams * backend.memory_overhead * sum(tiles)
-        if shapes and _kept_bytes(stages) + running <= budget_bytes:
+        # Each size is a graph of its own, kept as such and compiled.
+        weights = 2 * len(shapes) * composed.ByteSize()
+        if shapes and _kept_bytes(stages) + running + weights <= budget_bytes:
             return stages
     return None
 
@@ -113,7 +119,8 @@ class Staged:
     """Keeps the output of the last frame it was given and what passed the cuts. Belongs to one thread.
 
     output: planes of the target's layout, of the last frame. keeps: whether it keeps anything else. step: what all
-    positions in the source are multiples of. Raises BackendError where the parts cannot be made.
+    positions in the source are multiples of. `run` makes parts when it needs them, and raises BackendError where they
+    cannot be made.
     """
 
     def __init__(
@@ -128,7 +135,7 @@ class Staged:
         self.output = target.allocate()
         self.step = math.lcm(*steps_of(source, target, model.tile_step))
         self._backend, self._options, self._stages = backend, options, stages
-        self._source, self._target, self._scale = source, target, target.height // source.height
+        self._source, self._scale = source, target.height // source.height
         self._parts: dict[tuple[int, int, int], Sequence[Part]] = {}
         self._kept: dict[str, NDArray[Any]] = {}
         self._steps = {tensor.name: tensor.step for cut in stages for tensor in cut.tensors}
@@ -197,8 +204,9 @@ class Staged:
                 while busy:
                     self._finish(busy)
         finally:
-            for running, _ in busy:  # only where something was raised
-                running.wait()
+            for running, _ in busy:  # only where something was raised, which is what counts
+                with suppress(Exception):
+                    running.wait()
 
     def _finish(self, busy: deque[tuple[Part, Tile]]) -> None:
         """Brings the oldest tile home."""

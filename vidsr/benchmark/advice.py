@@ -71,8 +71,8 @@ def advise(
     doing: Mapping[StageName, str],
     idle: str | None = None,
 ) -> Advice:
-    """trials: those with the smallest price first. doing: what works in each stage, for people. idle: why a card that
-    is there is not used."""
+    """trials: those with the smallest price first. doing: what works in each stage, for people. idle: a sentence
+    about a card that is there and not used."""
     least = bound_ms(stages, cores, card=card)
     parts = weights(stages, cores, card=card)
     limit = max(parts, key=parts.__getitem__)
@@ -94,7 +94,7 @@ def advise(
         text += f"; `{chosen}` would give {_times(gain)}{_priced(trial)}"
         other = max(_milder(gains, trial), key=lambda entry: entry[0], default=None)
         text += f", `{other[1].change}` {_times(other[0])}{_priced(other[1])}" if other else ""
-    text += f"; the NVIDIA card is not used: {idle}" if idle else ""
+    text += f"; {idle}" if idle else ""
     return Advice(limit=limit, change=chosen, gain=round(gain, 3), text=text)
 
 

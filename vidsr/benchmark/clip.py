@@ -67,7 +67,7 @@ def _live(width: int, height: int) -> Iterator[_Planes]:
     seconds."""
     random = np.random.default_rng(_SEED)
     grain = random.normal(0, 2.5, (2 * height, 2 * width)).astype(np.int8).view(np.uint8)
-    size = max(16, height // 4 // 2 * 2)
+    size = max(16, min(height // 4, width // 2) // 2 * 2)
     scene_frames = 4 * RATE
     for scene in count():
         land = [_texture(random, height + size, width + 4 * scene_frames, 128)]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 from vidsr.benchmark.interval import Interval, median_interval, ratio_interval
 from vidsr.benchmark.result import Result
 from vidsr.errors import InputError
 
-__all__ = ["Change", "Comparison", "compare", "in_turn", "lines", "ratio_of", "times", "verdict"]
+__all__ = ["Change", "Comparison", "compare", "lines", "ratio_of", "times", "verdict"]
 
-_WORK = ("source", "size")
+_WORK = ("source", "size", "output", "sink")
 """Settings that say what was enlarged: where they differ, frames a second mean something else."""
 
 
@@ -33,15 +32,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """names: of the first and the second. fps: medians. ratio: how many times as fast the second is. paired: whether
-    rounds were made in turn, so that what else the machine did fell on both. differences: what was not the same, of
-    settings, versions and machine."""
+    """names: of the first and the second. fps: medians. ratio: how many times as fast the second is. differences: what
+    was not the same, of settings, versions and machine."""
 
     names: tuple[str, str]
     fps: tuple[float, float]
     ratio: Interval
     rounds: int
-    paired: bool
     differences: tuple[str, ...]
     stages: tuple[Change, ...]
 
@@ -51,14 +48,12 @@ def compare(first: Result, second: Result, names: tuple[str, str]) -> Comparison
     unlike = list(_differences(*({key: each.settings.get(key) for key in _WORK} for each in (first, second))))
     if unlike:
         raise InputError(f"{names[0]} and {names[1]} measured other work, which no ratio compares: {'; '.join(unlike)}")
-    paired = in_turn(first.began, second.began)
     before, after = ({stage.name: stage.ms for stage in each.stages} for each in (first, second))
     return Comparison(
         names=names,
         fps=(first.fps, second.fps),
-        ratio=ratio_of(first.rounds, second.rounds, paired=paired),
+        ratio=ratio_interval(first.rounds, second.rounds),
         rounds=min(len(first.rounds), len(second.rounds)),
-        paired=paired,
         differences=tuple(_differences(*(_circumstances(each) for each in (first, second)))),
         stages=tuple(
             Change(name=name, before_ms=before.get(name), after_ms=after.get(name))
@@ -67,17 +62,9 @@ def compare(first: Result, second: Result, names: tuple[str, str]) -> Comparison
     )
 
 
-def in_turn(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether rounds that began at these times were made in turn: each of both before the next of either."""
-    both = [sorted(pair) for pair in zip(first, second, strict=False)]
-    return len(first) == len(second) > 1 and all(now[1] < then[0] for now, then in pairwise(both))
-
-
-def ratio_of(first: Sequence[float], second: Sequence[float], *, paired: bool) -> Interval:
-    """How many times as large the second ones are; paired: round by round."""
-    if paired:
-        return median_interval([after / before for before, after in zip(first, second, strict=True)])
-    return ratio_interval(first, second)
+def ratio_of(first: Sequence[float], second: Sequence[float]) -> Interval:
+    """How many times as large the second ones are, round by round, of rounds made in turn."""
+    return median_interval([after / before for before, after in zip(first, second, strict=True)])
 
 
 def verdict(first: str, second: str, ratio: Interval, rounds: int) -> str:
@@ -105,14 +92,14 @@ def lines(found: Comparison) -> list[str]:
     if found.stages:
         rows += ["", f"{'alone, ms a frame':{width}} {'before':>9} {'after':>9}"]
         rows += [_row(stage, width) for stage in found.stages]
-    if not found.paired:
-        rows += [
-            "",
-            "warning: not measured in turn, so what else the machine did meanwhile may be all of the difference; "
-            "`vidsr bench --against OPTIONS` measures two in turn",
-        ]
-    sure = f"; {100 * found.ratio.sure:.0f} % sure" if found.ratio.enough else ""
-    return [*rows, "", verdict(first, second, found.ratio, found.rounds) + sure]
+    return [
+        *rows,
+        "",
+        "these were not measured in turn: what else the machine did meanwhile may be all of the difference "
+        "(`vidsr bench --against OPTIONS` measures two in turn)",
+        "",
+        f"in these runs, {verdict(first, second, found.ratio, found.rounds)}",
+    ]
 
 
 def _row(stage: Change, width: int) -> str:

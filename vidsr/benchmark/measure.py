@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-import time
+import statistics
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import import_module
@@ -53,15 +53,14 @@ def measure(
         frames = frames or max(_LEAST_FRAMES, round(1000 * _ROUND_SECONDS / least))
         warm(job, sink, frames)
         done: list[Round] = []
-        began: list[float] = []
         for number in range(rounds):
             tell(f"round {number + 1} of {rounds}")
             if number:
                 costs.append(stage.measure(job, kept, sink))
-            began.append(time.time())
             done.append(once(job, sink, frames))
             machine = higher(machine, job.engine)
-        stages = stage.shares(costs, job, machine)
+        reused = statistics.median(one.reused for one in done)
+        stages = stage.shares(costs, job, machine, reused)
         parts = weights(stages, machine.cores, card=card)
         trials = try_all(source, job, kept, stages, parts, tell)
         idle = idle_note(settings, job.engine)
@@ -70,6 +69,7 @@ def measure(
     return Result(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         settings=_settings(job, name or source.name, sink, done[0].frames),
+        reused=reused,
         machine=machine,
         versions=_versions(job),
         stages=stages,
@@ -78,7 +78,6 @@ def measure(
         bound_fps=1000 / bound_ms(stages, machine.cores, card=card),
         busy=whole.busy,
         advice=advice,
-        began=tuple(began),
     )
 
 
@@ -104,6 +103,10 @@ def _settings(job: Job, name: str, sink: SinkName, frames: int) -> dict[str, Any
         "streams": plan.options.streams,
         "reuse": job.settings.reuse,
         "tile": f"{plan.tile[1]}x{plan.tile[0]}" if plan.tile else None,
+        "memory": job.settings.memory_bytes,
+        "decoder": "card" if job.hardware else "processor",
+        "tuned": plan.tuned,
+        "guard": plan.guard,
         "sink": sink,
         **(encoding if sink == "file" else {}),
     }
@@ -117,13 +120,11 @@ def _versions(job: Job) -> dict[str, str]:
 
 def _doing(job: Job) -> dict[StageName, str]:
     """What works in each stage, for people."""
-    known = PRESETS.get(job.encoder.name, EncoderPreset()).preset
-    preset = job.encoder.options.get(known[0]) if known else None
     layout = job.source.video.layout
     return {
         "decode": f"{job.source.video.codec} of {layout.width}x{layout.height}",
         "copy in": "copying frames to the card",
         "inference": job.engine.model.name,
         "copy out": "copying frames from the card",
-        "encode": job.encoder.name + (f" {preset}" if preset else ""),
+        "encode": str(job.encoder),
     }

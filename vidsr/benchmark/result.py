@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -70,8 +72,8 @@ class Result:
     """rounds: frames a second of the whole, once for each run. fps: their median. bound_fps: what the stages allow,
     1 / (inference + (decode + encode CPU) / cores) on a processor, that of the slowest stage on a card. settings: what
     was measured, by the names of the options; `source` and `size` say what was enlarged. busy: share of the time that
-    each thread of the pipeline worked. began: when each round did, in seconds since 1970: what was measured in turn
-    with something else can be told by it."""
+    each thread of the pipeline worked. reused: how much of the model's work was not done again, which its stage is told
+    without."""
 
     made: str
     settings: dict[str, Any]
@@ -83,7 +85,7 @@ class Result:
     bound_fps: float
     busy: dict[str, float]
     advice: Advice
-    began: tuple[float, ...] = ()
+    reused: float = 0.0
 
     @property
     def efficiency(self) -> float:
@@ -115,14 +117,25 @@ def read(path: Path) -> Result:
         return Result(**_fields(Result, found) | {
             "machine": Limits(**_fields(Limits, found["machine"])),
             "stages": tuple(Share(**_fields(Share, stage)) for stage in found["stages"]),
-            "rounds": tuple(map(float, found["rounds"])),
-            "began": tuple(map(float, found["began"])),
+            "settings": dict(found["settings"]),
+            "versions": dict(found["versions"]),
+            "rounds": _positive(found["rounds"]),
+            "fps": _positive([found["fps"]])[0],
+            "bound_fps": _positive([found["bound_fps"]])[0],
             "advice": Advice(**_fields(Advice, found["advice"])),
         })  # fmt: skip
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path}: is no result of this version's `vidsr bench --json {path}`") from None
+
+
+def _positive(values: Sequence[Any]) -> tuple[float, ...]:
+    """At least one. Raises ValueError, TypeError."""
+    numbers = tuple(map(float, values))
+    if not numbers or not all(0 < number < math.inf for number in numbers):
+        raise ValueError
+    return numbers
 
 
 def _fields(kind: type, found: dict[str, Any]) -> dict[str, Any]:

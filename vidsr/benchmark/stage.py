@@ -15,7 +15,7 @@ import numpy as np
 from vidsr.backends import Slot
 from vidsr.benchmark.limits import card_of, copy_seconds
 from vidsr.benchmark.result import Limits, Share, StageName
-from vidsr.benchmark.whole import SinkName, cpu_seconds
+from vidsr.benchmark.whole import SinkName
 from vidsr.errors import InputError
 from vidsr.frame import Frame, FrameLayout, Plane
 from vidsr.graph.cost import multiply_adds
@@ -133,16 +133,19 @@ def encode(job: Job, enlarged: Sequence[Frame], seconds: float = _SECONDS) -> Co
     return _encode(job, itertools.islice(_there_and_back(enlarged), _count(pilot, seconds, _LEAST_ENCODED)))
 
 
-def shares(costs: Sequence[dict[StageName, Cost]], job: Job, limits: Limits) -> tuple[Share, ...]:
-    """The medians of several measurements, each beside its limit."""
+def shares(costs: Sequence[dict[StageName, Cost]], job: Job, limits: Limits, reused: float = 0.0) -> tuple[Share, ...]:
+    """The medians of several measurements, each beside its limit. reused: how much of the model's work is not done
+    again in whole runs, 0..1."""
     plan = job.engine
     found = []
     for name in costs[0]:
         ms, cpu_ms = (statistics.median(getattr(each[name], kind) for each in costs) for kind in ("ms", "cpu_ms"))
+        if name == "inference":
+            ms, cpu_ms = (1 - reused) * ms, (1 - reused) * cpu_ms
         bound: str | None = None
         bound_ms: float | None = None
         if name == "inference" and (peak := limits.matrix_gflops.get(plan.options.precision)):
-            bound, bound_ms = f"matrix {plan.options.precision}", 1000 * work_gflop(job) / peak
+            bound, bound_ms = f"matrix {plan.options.precision}", (1 - reused) * 1000 * work_gflop(job) / peak
         elif name in ("copy in", "copy out"):
             size = _bytes(plan.source if name == "copy in" else plan.target) * 1e-6
             # Memory is read and written, the bus passed once.
@@ -162,11 +165,11 @@ class _Counting:
     """Wall time and processor time of a block."""
 
     def __enter__(self) -> _Counting:
-        self._begin, self._cpu = time.perf_counter(), cpu_seconds()
+        self._begin, self._cpu = time.perf_counter(), time.process_time()
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._seconds, self._cpu = time.perf_counter() - self._begin, cpu_seconds() - self._cpu
+        self._seconds, self._cpu = time.perf_counter() - self._begin, time.process_time() - self._cpu
 
     def cost(self, count: int) -> Cost:
         return Cost(ms=1000 * self._seconds / count, cpu_ms=1000 * self._cpu / count)

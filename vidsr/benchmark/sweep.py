@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -39,14 +38,14 @@ class Way:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What was measured of a way. rounds: frames a second, once for each. began: when, see `Result`. engine: what ran.
-    fps: their median. ratio: how many times as fast as the sweep's base, round by round."""
+    """What was measured of a way. frames: of a round. rounds: frames a second, once for each. engine: what ran. fps:
+    their median. ratio: how many times as fast as the sweep's base, round by round."""
 
     name: str
     options: Mapping[str, Any]
     engine: str
+    frames: int
     rounds: tuple[float, ...]
-    began: tuple[float, ...]
     fps: Interval
     ratio: Interval
 
@@ -103,24 +102,30 @@ def measure(
     """Measures all that can be had, every second round in reverse order so that a drift falls on all alike.
 
     base: the name of a way that must be had; None for the fastest. name: what the source is called. frames: of the
-    source in one round, fewer where they would take more than some seconds. tell: gets what is being done, for people.
-    Raises a VidsrError where the base cannot be had, or nothing can.
+    source in one round; None for as many as take some seconds, which are the same for all that are held against a base.
+    tell: gets what is being done, for people. Raises a VidsrError where the base cannot be had, or nothing can.
     """
     with ExitStack() as leaving:
         trials, refusals = _warmed(source, ways, base, sink, frames, tell, leaving)
+        if base is not None:
+            least = min(trial.frames for trial in trials)
+            for trial in trials:
+                trial.frames = least
         for number in range(rounds):
             for trial in reversed(trials) if number % 2 else trials:
                 tell(f"{trial.way.name}, round {number + 1} of {rounds}")
                 trial.round()
     trials.sort(key=lambda trial: -statistics.median(trial.fps))
     first = next((trial for trial in trials if trial.way.name == base), trials[0])
-    layout = trials[0].job.source.video.layout
+    layout, chosen = first.job.source.video.layout, first.job
     return Sweep(
         about={
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "source": name or source.name,
             "size": f"{layout.width}x{layout.height}",
             "sink": sink,
+            "model": chosen.engine.model.name,
+            "encoder": str(chosen.encoder) if sink == "file" else None,
             "processor": processor()["name"],
             "cores": cores(),
             "vidsr": vidsr.__version__,
@@ -167,9 +172,8 @@ class _Trial:
 
     def __init__(self, way: Way, job: Job, sink: SinkName) -> None:
         self.way, self.job, self._sink = way, job, sink
-        self._frames: int | None = None
+        self.frames = _LEAST_FRAMES
         self.rounds: list[Round] = []
-        self.began: list[float] = []
 
     @property
     def settled(self) -> Settings:
@@ -180,12 +184,11 @@ class _Trial:
 
     def warm(self, frames: int | None) -> None:
         """Runs it for the first time, and decides for how many frames later."""
-        most = max(_LEAST_FRAMES, round(once(self.job, self._sink, _LEAST_FRAMES).fps * _MOST_SECONDS))
-        self._frames = min(frames or most, most)
+        fps = once(self.job, self._sink, min(frames or _LEAST_FRAMES, _LEAST_FRAMES)).fps
+        self.frames = frames or max(_LEAST_FRAMES, round(fps * _MOST_SECONDS))
 
     def round(self) -> None:
-        self.began.append(time.time())
-        self.rounds.append(once(self.job, self._sink, self._frames))
+        self.rounds.append(once(self.job, self._sink, self.frames))
 
     @property
     def fps(self) -> tuple[float, ...]:
@@ -196,10 +199,10 @@ class _Trial:
             name=self.way.name,
             options=self.way.options,
             engine=self.rounds[0].engine,
+            frames=self.rounds[0].frames,
             rounds=self.fps,
-            began=tuple(self.began),
             fps=median_interval(self.fps),
-            ratio=ratio_of(base.fps, self.fps, paired=True),
+            ratio=ratio_of(base.fps, self.fps),
         )
 
 

@@ -42,6 +42,8 @@ def lines(result: Result, *, full: str = "#", rest: str = ".") -> Iterator[str]:
     low, high = min(result.rounds), max(result.rounds)
     runs = f"{len(result.rounds)} runs: {low:.2f} to {high:.2f}" if len(result.rounds) > 1 else "1 run"
     yield f"whole       {result.fps:.2f} frames a second ({runs})"
+    if result.reused >= 0.01:
+        yield f"reused      {result.reused:.0%} of the model's work, which is left out of all that is said of it"
     yield f"at most     {result.bound_fps:.2f}, as the stages alone allow: {result.efficiency:.0%} are reached"
     if result.efficiency < _LOW:
         yield "            (the rest is lost between them, or to other work on this machine; see `vidsr tune`)"

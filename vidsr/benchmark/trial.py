@@ -16,7 +16,6 @@ from vidsr.benchmark.whole import job_in
 from vidsr.errors import VidsrError
 from vidsr.graph.cost import multiply_adds
 from vidsr.job import Job, Settings
-from vidsr.machine import cores
 from vidsr.media.encoder import PRESETS, EncoderPreset, on_card
 from vidsr.nvidia import card_count
 from vidsr.quantise import KEY
@@ -28,8 +27,6 @@ _MATTERS = 0.15
 _PRESETS = 3
 _CHEAPER = 0.6
 """Of the multiplications of the model at hand."""
-_FULL = 0.85
-"""How near to the device's peak a model runs that no other sharing out of the cores helps."""
 _LARGER, _FORMAT = "larger files", "another format, larger files"
 _COARSER, _LESS = "coarser arithmetic", "less detail"
 
@@ -55,18 +52,15 @@ def try_all(
     """Those that can be had here, the smallest price first. stages: as measured. parts: of the time, by stage
     (`weights`)."""
     usual = {share.name: share for share in stages}
-    earlier: dict[StageName, Cost] = {}
     found = []
-    for change in _changes(job, parts, usual["inference"].efficiency):
+    for change in _changes(job, parts):
         tell(f"trying {change.change}")
         try:
             with job_in(source, change.settings) as other:
                 if other.engine.target != job.engine.target:
                     continue  # pictures of another kind: what was kept does not fit
-                # The old way once more beside the new ones, so that what else the machine does falls on both.
-                if change.stage not in earlier:
-                    earlier[change.stage] = stage.alone(job, frames, change.stage)
-                before, after = earlier[change.stage], stage.alone(other, frames, change.stage)
+                # The old way once more beside the new one, so that what else the machine does falls on both.
+                before, after = (stage.alone(each, frames, change.stage) for each in (job, other))
                 card = other.engine.options.device.startswith("cuda")
         except VidsrError:
             continue
@@ -76,12 +70,12 @@ def try_all(
     return found
 
 
-def _changes(job: Job, parts: Mapping[StageName, float], efficiency: float | None) -> Iterator[_Change]:
+def _changes(job: Job, parts: Mapping[StageName, float]) -> Iterator[_Change]:
     def matters(name: StageName) -> bool:
         return parts.get(name, 0.0) >= _MATTERS
 
     if matters("inference"):
-        yield from _free(job, efficiency)
+        yield from _free(job)
     if matters("decode") and job.hardware is None and card_count():
         yield _changed(job, "--hwaccel cuda", "", "decode", hwaccel="cuda")
     if matters("encode"):
@@ -99,18 +93,15 @@ def _changed(job: Job, change: str, price: str, stage: StageName, **settings: An
     return _Change(change=change, price=price, stage=stage, settings=replace(job.settings, **settings))
 
 
-def _free(job: Job, efficiency: float | None) -> Iterator[_Change]:
-    """What costs nothing but time, or memory."""
-    if job.settings.reuse == "off":
-        yield _changed(job, "--reuse auto", "", "inference", reuse="auto")
-    options = job.engine.options
-    if options.device.startswith("cuda"):
-        return
-    if card_count():
+def _free(job: Job) -> Iterator[_Change]:
+    """To leave to vidsr what it was told otherwise, and a card that is not used."""
+    settings = job.settings
+    said = {name: "auto" for name in ("backend", "precision") if getattr(settings, name) != "auto"}
+    if said and settings.precision != "int8":
+        change = " ".join(f"--{name} auto" for name in said)
+        yield _changed(job, change, _COARSER if "precision" in said else "", "inference", **said)
+    if card_count() and not job.engine.options.device.startswith("cuda"):
         yield _changed(job, "--device cuda", "", "inference", backend="auto", device="cuda", precision="auto")
-    if efficiency is not None and efficiency < _FULL and options.streams == 1 and cores() > 1:
-        count = min(4, cores())
-        yield _changed(job, f"--streams {count}", "", "inference", streams=count, slots=None)
 
 
 def _presets(job: Job) -> Iterator[_Change]:
@@ -135,11 +126,11 @@ def _encoders(job: Job) -> Iterator[_Change]:
     name = job.encoder.name
     if on_card(name):
         return
-    others = [twin for twin, preset in PRESETS.items() if card_count() and preset.twin == name]
-    others += ["libx264"] if name != "libx264" else []
-    for other in others:
+    others = [(twin, _LARGER) for twin, preset in PRESETS.items() if card_count() and preset.twin == name]
+    others += [("libx264", _FORMAT)] if name != "libx264" else []
+    for other, price in others:
         own: dict[str, Any] = {"preset": None, "crf": None, "encoder_options": {}}
-        yield _changed(job, f"--encoder {other}", _FORMAT, "encode", encoder=other, **own)
+        yield _changed(job, f"--encoder {other}", price, "encode", encoder=other, **own)
 
 
 def _models(job: Job) -> Iterator[_Change]:

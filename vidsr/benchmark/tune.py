@@ -22,7 +22,7 @@ from vidsr.benchmark.interval import Interval
 from vidsr.benchmark.whole import job_in, once
 from vidsr.errors import UsageError, VidsrError
 from vidsr.job import Job, Settings
-from vidsr.job.engine import tuning_key
+from vidsr.job.engine import tuning_key, usual_streams
 from vidsr.tuning import Tuning, TuningKey
 
 __all__ = ["Row", "Tuned", "lines", "tune"]
@@ -99,7 +99,7 @@ def tune(
         same = not faster or _same_pictures(usual.job, best.job)
         chosen = _chosen(best.job if faster and same else None, usual.job, final)
         return Tuned(
-            key=tuning_key(usual.job.engine),
+            key=tuning_key(usual.job.engine, str(usual.job.encoder)),
             about=_about(usual.job, name or source.name, load),
             rows=tuple(rows),
             final=final,
@@ -123,7 +123,7 @@ class _Way:
 
     def row(self, usual: _Way) -> Row:
         count = min(len(self.fps), len(usual.fps))
-        ratio = ratio_of(usual.fps[:count], self.fps[:count], paired=True)
+        ratio = ratio_of(usual.fps[:count], self.fps[:count])
         return Row(name=self.name, options=self.options, rounds=tuple(self.fps), ratio=ratio)
 
     def _once(self, frames: int) -> float:
@@ -147,7 +147,7 @@ def _usual(source: Path, settings: Settings, leaving: ExitStack) -> _Way:
             f"frames of {layout.width}x{layout.height} do not fit the memory whole with {engine.model.name}, and those "
             "that are cut are not tuned: give a smaller --size"
         )
-    streams = engine.backend.settle(replace(engine.options, streams=0)).streams
+    streams = usual_streams(engine)
     if engine.tuned:
         job = leaving.enter_context(job_in(source, replace(settings, streams=streams, slots=None)))
     return _Way("the usual", {"streams": streams, "slots": job.engine.options.slots}, job)
@@ -255,7 +255,7 @@ def _about(job: Job, name: str, load: float | None) -> dict[str, Any]:
         "output": f"{target.width}x{target.height}",
         "model": job.engine.model.name,
         "engine": str(replace(job.engine, tuned=False)),
-        "encoder": job.encoder.name,
+        "encoder": str(job.encoder),
         "load": load,
     }
 

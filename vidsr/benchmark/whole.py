@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +11,8 @@ from pathlib import Path
 from threading import Event
 from typing import Literal
 
-from vidsr.backends.base import Watch
+from vidsr.backends.base import Engine, Watch
+from vidsr.backends.reuse import ReusingEngine
 from vidsr.errors import InputError
 from vidsr.events import Stage
 from vidsr.frame import Frame, Plane
@@ -31,16 +31,15 @@ _WARM_FRAMES = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One run. seconds: from the moment the model is loaded to the end of the encoder, as `vidsr` reports it.
-    cpu_seconds: of all threads meanwhile, loading included. first_seconds: from the call to the first enlarged frame.
-    busy: share of the time that each thread of the pipeline worked."""
+    """One run. seconds: from the moment the model is loaded to the end of the encoder, as `vidsr` reports it. busy:
+    share of the time that each thread of the pipeline worked. reused: how much of the model's work was not done again,
+    0..1."""
 
     frames: int
     seconds: float
-    cpu_seconds: float
-    first_seconds: float
     busy: dict[Stage, float]
     engine: str
+    reused: float = 0.0
 
     @property
     def fps(self) -> float:
@@ -105,20 +104,17 @@ def once(job: Job, sink: SinkName = "file", frames: int | None = None) -> Round:
     stays. Raises a VidsrError."""
     workspace = Workspace(job.path, {}, {}, "replace") if sink == "file" else None
     segments = SegmentSink(workspace, job.encoder, before_adding=lambda: None) if workspace else NullSink()
-    first: list[float] = []
+    engines: list[Engine] = []
 
-    def tap(frame: Frame) -> None:
-        if not first:
-            first.append(time.perf_counter())
+    def open_engine() -> Engine:
+        engines.append(spec.open_engine())
+        return engines[-1]
 
-    begin, busy_before = time.perf_counter(), cpu_seconds()
     try:
         spec = stream_of(job, job.engine).spec()
-        if frames is not None:
-            open_reader, count = spec.open_reader, frames
-            spec = replace(spec, open_reader=lambda: Few(open_reader(), count))
+        reader = spec.open_reader if frames is None else lambda: Few(spec.open_reader(), frames)
         totals = transfer(
-            spec,
+            replace(spec, open_engine=open_engine, open_reader=reader),
             segments,
             job.video,
             stop=Event(),
@@ -126,7 +122,6 @@ def once(job: Job, sink: SinkName = "file", frames: int | None = None) -> Round:
             total=frames,
             on_progress=lambda progress: None,
             written_bytes=lambda: 0,
-            tap=tap,
         )
     finally:
         if workspace is not None:
@@ -136,16 +131,10 @@ def once(job: Job, sink: SinkName = "file", frames: int | None = None) -> Round:
     return Round(
         frames=totals.frames,
         seconds=totals.seconds,
-        cpu_seconds=cpu_seconds() - busy_before,
-        first_seconds=first[0] - begin,
         busy=totals.busy,
         engine=totals.engine,
+        reused=max((engine.saved.share for engine in engines if isinstance(engine, ReusingEngine)), default=0.0),
     )
-
-
-def cpu_seconds() -> float:
-    """Of all threads of this process so far."""
-    return time.process_time()
 
 
 class Few:

@@ -17,7 +17,7 @@ import click
 from click.core import ParameterSource
 
 from vidsr.cli.evaluate import Numbers
-from vidsr.cli.shape import Factor, SectionedCommand, Waiting, option, shared
+from vidsr.cli.shape import Factor, SectionedCommand, Waiting, option, refuse, shared
 from vidsr.cli.upscale import upscale
 
 if TYPE_CHECKING:
@@ -152,8 +152,8 @@ def bench(
     """Measures, compares or sweeps."""
     if sum((sweep is not None, bool(others), bool(compare))) > 1:
         raise click.UsageError("--sweep, --against and --compare answer three questions: ask one at a time")
-    if compare and (source is not None or plot is not None):
-        raise click.UsageError("--compare measures nothing: it goes without IN and without --plot")
+    if compare:
+        refuse(click.get_current_context(), ("compare", "json_target", "debug"), "--compare measures nothing")
     _check_output(json_target, plot)
     if compare:
         _compare(compare, json_target)
@@ -177,6 +177,9 @@ bench.params += shared(
 
 def _check_output(json_target: str | None, plot: Path | None) -> None:
     """Finds out before the minutes what would fail behind them. Raises UsageError."""
+    for name, path in (("--json", json_target), ("--plot", plot)):
+        if path not in (None, "-") and not Path(path).parent.is_dir():
+            raise click.UsageError(f"{name} {path}: there is no folder {Path(path).parent}")
     if json_target is not None and json_target != "-" and not json_target.lower().endswith(".json"):
         raise click.UsageError(
             f"--json {json_target}: name a file that ends in .json; for standard output write --json -, or put it last"

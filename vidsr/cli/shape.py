@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 __all__ = [
     "Bytes",
@@ -26,6 +27,7 @@ __all__ = [
     "Waiting",
     "interruptible",
     "option",
+    "refuse",
     "shared",
 ]
 
@@ -57,6 +59,14 @@ class SectionedCommand(click.Command):
         for heading, records in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
+
+
+def refuse(ctx: click.Context, allowed: Sequence[str], why: str) -> None:
+    """Raises UsageError where the command line names anything but these."""
+    for parameter in ctx.command.params:
+        name = str(parameter.name)
+        if name not in allowed and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{why}, so {parameter.opts[-1] if parameter.opts else name} says nothing there")
 
 
 def shared(command: click.Command, *names: str, section: str) -> list[click.Parameter]:

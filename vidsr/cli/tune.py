@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from vidsr.cli.bench import source_of
-from vidsr.cli.shape import SectionedCommand, Waiting, option, shared
+from vidsr.cli.shape import SectionedCommand, Waiting, option, refuse, shared
 from vidsr.cli.upscale import upscale
 
 __all__ = ["tune"]
@@ -59,6 +59,8 @@ def tune(
     """
     if show and forget:
         raise click.UsageError("--show and --forget are two things: ask for one at a time")
+    if show or forget:
+        refuse(click.get_current_context(), ("show", "forget", "as_json", "debug"), "nothing is measured then")
     if show:
         _show(as_json)
     elif forget:

@@ -73,7 +73,7 @@ def cuts(composed: onnx.ModelProto, source: FrameLayout, count: int, *, reach: i
             places.append((done, sum(math.prod(tensor.shape) for tensor in found), found))
     chosen: list[tuple[float, tuple[Tensor, ...]]] = []
     for number in range(1, count):
-        near = [place for place in places if abs(place[0] - number / count) <= 0.5 / count]
+        near = [place for place in places if -0.5 / count <= place[0] - number / count < 0.5 / count]
         if not near:
             return None
         share, _, tensors = min(near, key=lambda place: (place[1], abs(place[0] - number / count)))
@@ -86,9 +86,9 @@ def part(composed: onnx.ModelProto, before: Cut | None, behind: Cut) -> onnx.Mod
     passes `before` and what its nodes take of the composed graph's own inputs; its outputs what passes `behind` and did
     not pass `before`, or the planes."""
     given = [tensor.name for tensor in before.tensors] if before else []
-    wanted = [tensor.name for tensor in behind.tensors if tensor.name not in given]
     graph = composed.graph
-    wanted = wanted or [value.name for value in graph.output]
+    ends = [tensor.name for tensor in behind.tensors] or [value.name for value in graph.output]
+    wanted = [name for name in ends if name not in given]
     needed, nodes = set(wanted), []
     for node in reversed(graph.node):
         if not needed.isdisjoint(node.output):

@@ -17,7 +17,7 @@ from vidsr.backends import Backend, Engine, EngineOptions, Watch
 from vidsr.backends.alpha import AlphaEngine, alpha_parts
 from vidsr.backends.reuse import ReusingEngine
 from vidsr.backends.staged import Staged, stages_of
-from vidsr.backends.tiled import TiledEngine, halo_of, smaller_tile, tile_layouts, tile_size
+from vidsr.backends.tiled import TiledEngine, frame_bytes, halo_of, smaller_tile, tile_layouts, tile_size
 from vidsr.color import ColorTags, Conversion, conversion
 from vidsr.errors import DeviceMemoryError, MemoryBudgetError, UsageError
 from vidsr.frame import FrameLayout
@@ -39,6 +39,7 @@ __all__ = [
     "plan_notes",
     "tile_note",
     "tuning_key",
+    "usual_streams",
 ]
 
 _MEMORY_SHARE = 0.4
@@ -134,19 +135,19 @@ class EnginePlan:
             return self.backend.open(self.model, source, target, self.options, prepared)
 
         if tile is None:
-            return self._reusing(inner(source, target))
+            return self._reusing(inner(source, target), whole=True)
         halo = halo_of(self.model, source, target)
         assert halo is not None
         multiple = self.model.tile_step
         tiled = TiledEngine(inner, source, target, tile=tile, halo=halo, multiple=multiple, on_tile=self.on_tile)
-        return self._reusing(tiled)
+        return self._reusing(tiled, whole=False)
 
-    def _reusing(self, engine: Engine) -> Engine:
+    def _reusing(self, engine: Engine, *, whole: bool) -> Engine:
         """With what frames have in common computed once. Tiles and cards have it for whole frames alone: what passes
         parts of a model would take the memory that tiles save, and a card would compile each part for minutes."""
         if not self.reuse_bytes:
             return engine
-        if self.tile is not None:
+        if not whole:
             return ReusingEngine(engine)
 
         def parts() -> Staged | None:
@@ -228,18 +229,30 @@ def plan_engine(
     *,
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None,
     many_sizes: bool = False,
+    encoder: str = "",
 ) -> EnginePlan:
     """Chooses backend, precision, tiles, and fewer slots where a card's memory asks for it.
 
-    sizes: see `EngineOptions`. many_sizes: see `backends.choose`. Raises UsageError, BackendError, MemoryBudgetError.
+    sizes: see `EngineOptions`. many_sizes: see `backends.choose`. encoder: what shares the cores with it. Raises
+    UsageError, BackendError, MemoryBudgetError.
     """
     model = _guarded(settings, model, default_cache())
     plan = _planned(settings, model, source, target, sizes=sizes, many_sizes=many_sizes)
-    return plan if many_sizes or sizes else _tuned(settings, plan)
+    return plan if many_sizes or sizes else _tuned(settings, plan, encoder)
 
 
-def tuning_key(plan: EnginePlan) -> TuningKey:
-    """What is found out about the speed of this plan holds for."""
+def usual_streams(plan: EnginePlan) -> int:
+    """What it would take had nobody said or found anything."""
+    return plan.backend.settle(replace(plan.options, streams=_streams(plan.model))).streams
+
+
+def _streams(model: Model) -> int:
+    """For `EngineOptions`: see `_HEAVY_PAIRS`."""
+    return 1 if multiply_adds(model.proto) > _HEAVY_PAIRS else 0
+
+
+def tuning_key(plan: EnginePlan, encoder: str) -> TuningKey:
+    """What is found out about the speed of this plan beside that encoder holds for."""
     return TuningKey.here(
         backend=plan.backend.name,
         version=str(import_module(plan.backend.name).__version__),
@@ -248,16 +261,17 @@ def tuning_key(plan: EnginePlan) -> TuningKey:
         model=plan.model.sha256,
         height=plan.source.height,
         width=plan.source.width,
+        encoder=encoder,
     )
 
 
-def _tuned(settings: Settings, plan: EnginePlan) -> EnginePlan:
+def _tuned(settings: Settings, plan: EnginePlan, encoder: str) -> EnginePlan:
     """With what `vidsr tune` found, where the user says nothing of it and memory holds whole frames that way."""
     said = (settings.streams, settings.slots, settings.memory_bytes) != (None, None, None)
     cache = plan.options.cache
     if said or plan.tile is not None or cache is None or not (cache / tuning.FOLDER).is_dir():
         return plan
-    found = tuning.find(cache, tuning_key(plan))
+    found = tuning.find(cache, tuning_key(plan, encoder))
     if found is None or found.streams is found.slots is None:
         return plan
     settings = replace(settings, streams=found.streams, slots=found.slots)
@@ -284,7 +298,7 @@ def _planned(
         device=settings.device,
         precision=settings.precision,
         cache=default_cache(),
-        streams=settings.streams or (1 if many_sizes or multiply_adds(model.proto) > _HEAVY_PAIRS else 0),
+        streams=settings.streams or (1 if many_sizes else _streams(model)),
         sizes=sizes,
     )
     backend, options = backends.choose(settings.backend, wanted, model, many_sizes=many_sizes)
@@ -292,13 +306,16 @@ def _planned(
     few = max(_LEAST_SLOTS, _SLOT_BYTES // slot_bytes)
     options = replace(options, slots=settings.slots or min(options.streams + _SPARE_SLOTS, few))
 
+    item_bytes = 2 if options.precision in ("bf16", "fp16") else 4
+    overhead = backend.memory_overhead * options.streams
+
     def tile(budget: float) -> tuple[int, int] | None:
         return tile_size(
             model,
             source,
             target,
-            item_bytes=2 if options.precision in ("bf16", "fp16") else 4,
-            overhead=backend.memory_overhead * options.streams,
+            item_bytes=item_bytes,
+            overhead=overhead,
             budget_bytes=int(budget),
             fuses_attention=backend.fuses_attention,
         )
@@ -326,7 +343,10 @@ def _planned(
                 ) from error
     if settings.reuse not in ("auto", "off"):
         raise UsageError(f"--reuse {settings.reuse}: choose auto or off")
-    reusing = settings.reuse == "auto" and not many_sizes
+    reuse_bytes = 0
+    if settings.reuse == "auto" and not many_sizes:
+        whole_bytes = overhead * frame_bytes(model, source, target, item_bytes)
+        reuse_bytes = _reuse_bytes(settings, source, whole_bytes)
     return EnginePlan(
         model=model,
         backend=backend,
@@ -334,14 +354,16 @@ def _planned(
         source=source,
         target=target,
         tile=size,
-        reuse_bytes=_reuse_bytes(settings, source) if reusing else 0,
+        reuse_bytes=reuse_bytes,
     )
 
 
-def _reuse_bytes(settings: Settings, source: FrameLayout) -> int:
-    """For each engine: transparency takes a second one."""
+def _reuse_bytes(settings: Settings, source: FrameLayout, whole_bytes: float) -> int:
+    """For each engine, at least one byte: transparency takes a second one. whole_bytes: what the engine itself takes of
+    --memory."""
     share = available_memory() * _REUSE_SHARE / (2 if source.alpha else 1)
-    return int(share if settings.memory_bytes is None else min(share, settings.memory_bytes))
+    left = math.inf if settings.memory_bytes is None else settings.memory_bytes - whole_bytes
+    return max(1, int(min(share, left)))
 
 
 def plan_notes(settings: Settings, plan: EnginePlan) -> list[str]:

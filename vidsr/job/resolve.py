@@ -66,7 +66,7 @@ def resolve_into(target_path: Path, container: Container, source: SourceInfo, se
     source = without_alpha(source) if not target.alpha else source
     hdr = encoders.kept_hdr(encoder.name, container, source.video.hdr)
     video = replace(_video_track(settings, source, target, model, container, deinterlace), hdr=hdr)
-    engine = plan_engine(settings, model, source.video.layout, target)
+    engine = plan_engine(settings, model, source.video.layout, target, encoder=str(encoder))
     encoders.prove(video, encoder, container.format)
     tracks = plan_tracks(source, container, select(source, settings.tracks))
     covers = any(plan.how is not None and plan.track.cover for plan in tracks)

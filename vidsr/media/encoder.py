@@ -51,6 +51,11 @@ class EncoderSettings:
     name: str
     options: dict[str, str]
 
+    def __str__(self) -> str:
+        known = PRESETS.get(self.name, EncoderPreset()).preset
+        preset = self.options.get(known[0]) if known else None
+        return f"{self.name} {preset}" if preset else self.name
+
     @property
     def rated(self) -> bool:
         """Whether it aims at a bit rate, which takes time to settle, instead of a quality."""
