@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from vidsr import cli
-from vidsr.benchmark import limits, peak, stage
+from vidsr.benchmark import limits, measure, peak, stage
 from vidsr.benchmark.result import Advice, Limits, Result, Share, read, text, write
 from vidsr.benchmark.table import lines
 from vidsr.errors import InputError, OutputError
@@ -168,6 +171,26 @@ def test_what_cannot_be_is_refused_in_one_line(run: Run, arguments: list[str], s
     assert said in err
     assert err.startswith("vidsr: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_it_leaves_nothing(
+    run: Run, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(source: Path, *arguments: object, **more: object) -> None:
+        assert source.is_relative_to(tmp_path)
+        os.kill(os.getpid(), number)
+        for _ in range(10**6):
+            pass
+        raise AssertionError("nothing ended it")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(measure, "measure", killed)
+    before = signal.getsignal(number)
+    code, out, _ = run("--size", "64x64", "--seconds", 0.2)
+    assert (code, out) == (130, "")
+    assert [*tmp_path.iterdir()] == []
+    assert signal.getsignal(number) is before
 
 
 def test_json_never_overwrites_a_video(run: Run, clip: Path) -> None:

@@ -32,8 +32,8 @@ _DEVICES = {
 """What drives a card, by the backend that runs there."""
 
 
-def limits(plan: EnginePlan) -> Limits:
-    """Measures for some seconds the machine that runs this engine."""
+def limits(plan: EnginePlan, load: float | None = None) -> Limits:
+    """Measures for some seconds the machine that runs this engine. load: see `Limits`."""
     here = processor()
     name, bus = plan.options.device, None
     with card_of(plan) as card:
@@ -48,7 +48,7 @@ def limits(plan: EnginePlan) -> Limits:
         matrix_gflops={precision: cards * gflops for precision, gflops in peaks.items()},
         memory_gbps=memory_gbps(cores()),
         bus_gbps=bus,
-        load=here["load"],
+        load=load,
     )
 
 

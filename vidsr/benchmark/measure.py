@@ -34,18 +34,19 @@ def measure(
     sink: SinkName = "file",
     frames: int | None = None,
     rounds: int = 3,
+    load: float | None = None,
     tell: Callable[[str], None] = lambda doing: None,
 ) -> Result:
     """Measures the machine, then stages and whole in turn, then what might help.
 
-    name: what the result calls the source. frames: of one whole; None for as many as take some seconds. tell: gets what
-    is being done, for people. Raises a VidsrError.
+    name: what the result calls the source. frames: of one whole; None for as many as take some seconds. load: see
+    `Limits`. tell: gets what is being done, for people. Raises a VidsrError.
     """
     tell("loading the model")
     with job_in(source, settings) as job:
         card = job.engine.options.device.startswith("cuda")
         tell("what this machine can do at most")
-        machine = limits(job.engine)
+        machine = limits(job.engine, load)
         tell("the stages")
         kept = stage.enlarged_of(job)
         costs = [stage.measure(job, kept, sink)]

@@ -24,7 +24,7 @@ class Limits:
 
     matrix_gflops: by precision ("fp32", "bf16", "int8", "fp16"), of the device that infers. memory_gbps: bytes read and
     written. bus_gbps: to the card and back, page-locked. load: work of others that waited for cores before anything was
-    measured.
+    made or measured, None where nobody looked.
     """
 
     processor: str

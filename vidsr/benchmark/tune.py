@@ -76,13 +76,13 @@ def tune(
     settings: Settings,
     *,
     name: str | None = None,
+    load: float | None = None,
     seconds: float = 50.0,
     tell: Callable[[str], None] = lambda doing: None,
 ) -> Tuned:
-    """Measures for about so many seconds. name: what the result calls the source. tell: gets what is being done, for
-    people. Keeps nothing. Raises a VidsrError."""
+    """Measures for about so many seconds. name: what the result calls the source. load: see `Limits`. tell: gets what
+    is being done, for people. Keeps nothing. Raises a VidsrError."""
     begin = time.monotonic()
-    load = machine.processor()["load"]
     with ExitStack() as leaving:
         tell("loading the model")
         usual = _usual(source, settings, leaving)

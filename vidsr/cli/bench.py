@@ -17,8 +17,9 @@ import click
 from click.core import ParameterSource
 
 from vidsr.cli.evaluate import Numbers
-from vidsr.cli.shape import Factor, SectionedCommand, Waiting, option, refuse, shared
+from vidsr.cli.shape import Factor, SectionedCommand, Waiting, ending, option, refuse, shared
 from vidsr.cli.upscale import upscale
+from vidsr.machine import processor
 
 if TYPE_CHECKING:
     from vidsr.benchmark.clip import Kind
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["bench", "source_of"]
 
-_SIZE, _SECONDS = "640x360", 20
+_SIZE, _SECONDS, _LEAST_SECONDS = "640x360", 20, 2
+_USUAL_PIXELS = 1280 * 720
+"""Up to which a clip has all of its seconds."""
 _ROUNDS, _SWEEP_ROUNDS = 3, 5
 _AS_VIDSR = "As vidsr"
 _HELP = """Measures how fast this machine enlarges video, says what limits it, and what would help.
@@ -71,7 +74,7 @@ slow; nothing else should run meanwhile. It writes nothing but what is asked for
     type=Factor(),
     section="What is measured",
     metavar="N",
-    help="How long that clip is, or how much of IN is taken.  [default: 20; all of IN]",
+    help="How long that clip is, or how much of IN is taken.  [default: 20, less above 720p; all of IN]",
 )
 @option(
     "--frames",
@@ -160,11 +163,12 @@ def bench(
         return
     measured = {name: choices.pop(name) for name in ("frames", "sink", "rounds")}
     settings = _settings(choices, size if source is not None else None, seconds if source is not None else None)
-    with source_of(source, size, kind, seconds) as (path, name):
+    load = processor()["load"]
+    with ending(), source_of(source, size, kind, seconds) as (path, name):
         if sweep is not None or others:
             _in_turn(path, name, sweep, others, settings, measured, json_target, plot)
         else:
-            _bench(path, name, settings, measured, json_target, plot)
+            _bench(path, name, settings, measured | {"load": load}, json_target, plot)
 
 
 bench.params += shared(
@@ -217,8 +221,16 @@ def source_of(source: Path | None, size: str | None, kind: Kind | None, seconds:
         width, height = Numbers("WxH", "x").convert(size or _SIZE, None, None)
     except click.BadParameter:
         raise click.UsageError(f"--size {size}: write the size of the clip that is made as {_SIZE}") from None
+    # Large frames take so long that fewer will do.
+    usual = min(_SECONDS, max(_LEAST_SECONDS, _SECONDS * _USUAL_PIXELS / (width * height)))
     with tempfile.TemporaryDirectory(prefix="vidsr-bench-") as folder:
-        yield generate(Path(folder), width, height, float(seconds or _SECONDS), chosen), f"generated clip ({chosen})"
+        waiting = Waiting()
+        waiting("making a clip")
+        try:
+            path = generate(Path(folder), width, height, float(seconds or usual), chosen)
+        finally:
+            waiting.clear()
+        yield path, f"generated clip ({chosen})"
 
 
 def _bench(

@@ -25,6 +25,7 @@ __all__ = [
     "SectionedCommand",
     "Time",
     "Waiting",
+    "ending",
     "interruptible",
     "option",
     "refuse",
@@ -163,6 +164,18 @@ class Waiting:
     def clear(self) -> None:
         if self._live:
             click.echo("\r" + " " * self._WIDTH + "\r", err=True, nl=False)
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """What ends a process ends the block as Ctrl-C does, so that nothing is left behind."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

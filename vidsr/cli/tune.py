@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from vidsr.cli.bench import source_of
-from vidsr.cli.shape import SectionedCommand, Waiting, option, refuse, shared
+from vidsr.cli.shape import SectionedCommand, Waiting, ending, option, refuse, shared
 from vidsr.cli.upscale import upscale
+from vidsr.machine import processor
 
 __all__ = ["tune"]
 
@@ -87,10 +88,10 @@ def _tune(source: Path | None, size: str | None, seconds: float, choices: dict[s
     cache = default_cache()
     if cache is None:
         raise OutputError(f"{cache_folder()}: cannot be written, so nothing could be kept there")
-    waiting = Waiting()
-    with source_of(source, size, None, _CLIP_SECONDS) as (path, name):
+    waiting, load = Waiting(), processor()["load"]
+    with ending(), source_of(source, size, None, _CLIP_SECONDS) as (path, name):
         try:
-            found = find(path, Settings(**choices), name=name, seconds=seconds, tell=waiting)
+            found = find(path, Settings(**choices), name=name, load=load, seconds=seconds, tell=waiting)
         finally:
             waiting.clear()
     try:
