@@ -50,6 +50,15 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def no_real_time() -> Iterator[None]:
+    """SVT-AV1 makes a process of root real-time, and all that it starts: nothing else would get any time."""
+    yield
+    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        pytest.fail("this made the process real-time: open encoders within `as_scheduled`")
+
+
+@pytest.fixture(autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keeps imported models, compiled graphs and tunings of the tests out of the user's folders, and those out of the
     tests."""

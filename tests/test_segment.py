@@ -26,6 +26,7 @@ from vidsr.frame import Frame, FrameLayout, Plane, VideoTrack
 from vidsr.media.encoder import EncoderSettings, configure, settings
 from vidsr.media.hdr import static_hdr
 from vidsr.media.pixel import layout_of, pixel_format, planes_of
+from vidsr.media.schedule import as_scheduled
 from vidsr.media.segment import JoinedSegments, SegmentInfo, SegmentWriter, segment_format
 
 COLOR = ColorTags(primaries=9, transfer=16, matrix=9, full_range=False)
@@ -123,7 +124,7 @@ def test_no_frame_gets_the_next_ones_samples(tmp_path: Path, encoder: str) -> No
 def alone(video: VideoTrack, encoder: EncoderSettings, frames: Sequence[Frame], container: str) -> list[list[Plane]]:
     """What an ordinary file of these frames decodes to."""
     content = io.BytesIO()
-    with av.open(content, "w", format=container) as output:
+    with av.open(content, "w", format=container) as output, as_scheduled():
         stream: Any = output.add_stream(encoder.name)
         configure(stream.codec_context, video, encoder)
         for frame in frames:

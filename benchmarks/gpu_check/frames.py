@@ -350,13 +350,14 @@ def _encoded(folder: Path) -> dict[str, Path]:
     """Short clips of other kinds, made on the processor."""
     av = import_module("av")
     numpy = import_module("numpy")
+    as_scheduled = import_module("vidsr.media.schedule").as_scheduled
     made = {}
     for name, encoder, pix_fmt in (
         ("hevc_10bit", "libx265", "yuv420p10le"), ("av1", "libsvtav1", "yuv420p"), ("vp9", "libvpx-vp9", "yuv420p"),
     ):  # fmt: skip
         path = folder / f"{name}.mkv"
         rows, columns = numpy.mgrid[0:240, 0:320]
-        with av.open(str(path), "w") as output:
+        with av.open(str(path), "w") as output, as_scheduled():
             stream = output.add_stream(encoder, rate=25)
             stream.width, stream.height, stream.pix_fmt = 320, 240, pix_fmt
             for index in range(20):
