@@ -479,6 +479,23 @@ def test_range_and_matrix_are_kept(
     )
 
 
+@pytest.mark.parametrize("size", [(64, 48), (96, 72)], ids=["same size", "other size"])
+@pytest.mark.parametrize("fmt", ["rgb555le", "bgr555le", "rgb565le", "rgb565be", "bgr565le"])
+def test_white_of_few_bits_is_white(fmt: str, size: tuple[int, int]) -> None:
+    for share in (0, 10, 31):
+        picture = av.VideoFrame(*size, fmt)
+        green = round(share / 31 * 63) << 5 if "565" in fmt else share << 5
+        code = share << (11 if "565" in fmt else 10) | green | share
+        words = np.frombuffer(picture.planes[0], ">u2" if fmt.endswith("be") else "<u2")
+        words[:] = code
+        picture.time_base = Fraction(1, 25)
+        made, _ = Converter(layout_of("gbrp", height=48, width=64, siting="left"), RGB_TAGS, interlaced=False)(
+            picture, RGB_TAGS
+        )
+        for plane in planes_of(made):
+            assert np.abs(plane.astype(int) - share / 31 * 255).max() <= 2
+
+
 @pytest.mark.parametrize("siting", ["left", "center", "topleft"])
 def test_chroma_stays_in_place_when_scaled(siting: Siting) -> None:
     """A ramp of chroma lies where the same ramp of luma does, by the siting, before and after."""

@@ -55,6 +55,8 @@ def upscale(
     hwaccel: Accel = "auto",
     memory_bytes: int | None = None,
     slots: int | None = None,
+    streams: int | None = None,
+    reuse: Literal["auto", "off"] = "auto",
     guard: Guarding = "auto",
     quality: int | None = None,
     rate: int | float | Fraction | None = None,
@@ -68,8 +70,8 @@ def upscale(
     scale, size: at most one; a factor up to 16, or "WIDTHxHEIGHT", a name such as "1080p", or "150%"; neither takes the
     model's factor, others the model or models that fit (`vidsr.models.choose`).
     start, end: seconds from the beginning of the file. tracks: as `--tracks`. strict: raise rather than lose anything
-    or pass over damage. hwaccel: as `--hwaccel`. guard: as `--guard`. resume: go on with an unfinished run in
-    `DST.vidsr`. verify: read `dst` again and compare; what differs is in the report's `faults`. observer: called in
+    or pass over damage. hwaccel, guard, streams, reuse: as `--hwaccel` and so on. resume: go on with an unfinished run
+    in `DST.vidsr`. verify: read `dst` again and compare; what differs is in the report's `faults`. observer: called in
     this thread with the events of `vidsr.events`. stop: set it from anywhere to end early; what is done by then can be
     resumed, and with keep_partial it is playable as well, as `NAME.partial.SUFFIX`. cancel: the same at once, raising
     `Cancelled`; of pictures those that are done are whole, and both raise it. quality, rate: as `--quality` and
@@ -93,6 +95,8 @@ def upscale(
         hwaccel=hwaccel,
         memory_bytes=memory_bytes,
         slots=slots,
+        streams=streams,
+        reuse=reuse,
         guard=guard,
         start=_fraction(start),
         end=_fraction(end),
@@ -135,6 +139,8 @@ def frames(
     hwaccel: Accel = "auto",
     memory_bytes: int | None = None,
     slots: int | None = None,
+    streams: int | None = None,
+    reuse: Literal["auto", "off"] = "auto",
     guard: Guarding = "auto",
     start: _Seconds = None,
     end: _Seconds = None,
@@ -157,6 +163,8 @@ def frames(
         hwaccel=hwaccel,
         memory_bytes=memory_bytes,
         slots=slots,
+        streams=streams,
+        reuse=reuse,
         guard=guard,
         start=_fraction(start),
         end=_fraction(end),

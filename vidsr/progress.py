@@ -204,7 +204,7 @@ class Display:
         busy = ", ".join(f"{stage} {share:.0%}" for stage, share in report.busy.items())
         verified = ", verified" if report.verified else ""
         fps = f"{report.fps:.2f} {self._rate}"
-        speed = f" in {human_seconds(report.seconds)} ({fps}; busy: {busy})" if report.fps else ""
+        speed = f" in {human_seconds(report.seconds)} ({fps}; busy: {busy})" if report.fps and report.frames else ""
         self.line(
             f"{report.target or report.kept or 'nothing kept'}: {frames}{speed}, "
             f"{human_bytes(report.written_bytes)}{verified}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,7 +78,7 @@ def test_a_result_comes_back_from_its_file(tmp_path: Path) -> None:
 def test_what_is_no_result_is_refused_in_one_line(content: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(content)
-    with pytest.raises(InputError, match="is no result") as refused:
+    with pytest.raises(InputError, match="was not made by") as refused:
         read(path)
     assert "\n" not in str(refused.value)
 
@@ -85,7 +87,7 @@ def test_what_is_no_result_is_refused_in_one_line(content: str, tmp_path: Path) 
 def test_a_result_with_wrong_parts_is_refused(wrong: dict[str, object], tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps({**json.loads(text(RESULT)), **wrong}))
-    with pytest.raises(InputError, match="is no result"):
+    with pytest.raises(InputError, match="was not made by"):
         read(path)
 
 
@@ -152,6 +154,8 @@ def test_a_file_gets_the_json_and_people_the_table(run: Run, nearest: Path, clip
         (["none.mkv"], "none.mkv"),
         (["--size", "641x360"], "even numbers"),
         (["--size", "large"], "--size large"),
+        (["--size", "0x0"], "even numbers"),
+        (["--against", "--help", "--size", "64x64"], "--against '--help'"),
         (["--json", "clip.mp4"], "ends in .json"),
         (["--kind", "live", "clip.mp4"], "where no IN is given"),
         (["--model", "none", "--size", "64x64", "--seconds", "0.2"], "none"),
@@ -159,7 +163,7 @@ def test_a_file_gets_the_json_and_people_the_table(run: Run, nearest: Path, clip
         (["--plot", "a.txt"], ".svg"),
         (["--compare", "a.json", "b.json"], "a.json"),
         (["--sweep", "colour", "--size", "64x64", "--seconds", "0.2"], "colour"),
-        (["--compare", "a.json", "b.json", "clip.mp4"], "measures nothing, so source"),
+        (["--compare", "a.json", "b.json", "clip.mp4"], "measures nothing, so IN says"),
         (["--compare", "a.json", "b.json", "--plot", "a.svg"], "measures nothing, so --plot"),
         (["--compare", "a.json", "b.json", "--rounds", "7"], "measures nothing, so --rounds"),
         (["--json", "none/a.json"], "there is no folder none"),
@@ -191,6 +195,39 @@ def test_what_ends_it_leaves_nothing(
     assert (code, out) == (130, "")
     assert [*tmp_path.iterdir()] == []
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda told: "[" * 100_000,
+        *(
+            lambda told, name=name, value=value: json.dumps(told | {name: value})
+            for name, value in (
+                ("fps", "x"), ("fps", 10**400), ("rounds", []), ("rounds", [0]), ("bound_fps", math.nan),
+                ("settings", [1]), ("stages", [1]), ("machine", None), ("versions", 3),
+            )
+        ),
+        *(
+            lambda told, name=name, value=value: json.dumps(told | {"stages": [told["stages"][0] | {name: value}]})
+            for name, value in (("name", []), ("name", "sleep"), ("ms", "x"), ("ms", math.inf), ("ms", None), ("ms", 0))
+        ),
+    ],
+)  # fmt: skip
+def test_a_damaged_result_is_none(tmp_path: Path, change: Callable[[Any], str]) -> None:
+    path = tmp_path / "a.json"
+    write(path, RESULT)
+    path.write_text(change(json.loads(path.read_text())))
+    with pytest.raises(InputError, match=r"^\S*a\.json: was not made by `vidsr bench --json` of this version$"):
+        read(path)
+
+
+def test_more_than_can_be_is_said() -> None:
+    page = " ".join(lines(replace(RESULT, bound_fps=4.1)))
+    assert "107% are reached" in page
+    assert "measure again" in page
+    assert "measure again" not in " ".join(lines(replace(RESULT, bound_fps=4.4)))
+    assert "reused      25% of the model's work" in page
 
 
 def test_json_never_overwrites_a_video(run: Run, clip: Path) -> None:

@@ -108,7 +108,7 @@ def test_nothing_is_sure_of_two_sessions() -> None:
             "no difference that 5 rounds can show: B is 1.010x (0.970 to 1.030) as fast as A",
         ),
         ([2.0, 2.1, 2.2], "B is perhaps faster than A by 2.10x (2.00 to 2.20): 3 rounds are too few to tell, make 5"),
-        ([0.5], "B is perhaps slower than A by 2.00x (2.00 to 2.00): 1 round is too few to tell, make 5"),
+        ([0.5], "B is perhaps slower than A by 2.00x: 1 round is too few to tell, make 5"),
     ],
 )
 def test_verdict(ratios: list[float], expected: str) -> None:

@@ -172,7 +172,7 @@ def test_against_says_what_an_option_changes(run: Any, clip: Path, nearest: Path
     assert (code, err) == (0, "")
     kept = json.loads((tmp_path / "kept.json").read_text())
     rows = {row["name"]: row for row in kept["rows"]}
-    assert set(rows) == {"without", "--slots 2 -e bf=0", "--streams 1"}
+    assert set(rows) == {"without it", "--slots 2 -e bf=0", "--streams 1"}
     assert rows["--slots 2 -e bf=0"]["options"] == {"slots": 2, "encoder_options": {"tune": "film", "bf": "0"}}
     assert {len(row["rounds"]) for row in rows.values()} == {5}
     assert kept["about"]["source"] == clip.name

@@ -391,6 +391,8 @@ def test_cache_clear_forgets_as_well(settings: Settings, capsys: pytest.CaptureF
         (("--forget", "IN"), "nothing is measured then"),
         (("IN", "--size", "64x64"), "--size 64x64"),
         (("--size", "x"), "--size x"),
+        (("--seconds", "nan"), "nan"),
+        (("--seconds", "0.5"), "--seconds 0.5: give 1 to 3600"),
     ],
 )
 def test_command_refuses(clip: Path, options: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,14 +47,6 @@ class Tile:
     left: int
     inside: tuple[int, int, int, int]
 
-    @property
-    def edges(self) -> tuple[bool, bool, bool, bool]:
-        """Whether all of it is exact to its own (top, bottom, left, right), as it is at the frame's edges."""
-        bottom, right = self.top + self.size.height, self.left + self.size.width
-        ends = zip(self.inside, (self.top, bottom, self.left, right), strict=True)
-        top, bottom_, left, right_ = (inner == outer for inner, outer in ends)
-        return top, bottom_, left, right_
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:

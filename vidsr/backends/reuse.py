@@ -2,8 +2,8 @@
 
 The result is the same, bit for bit. A frame that equals the one before gets its output; where parts of it differ,
 `vidsr.backends.staged` computes what they can have reached. That a library gives the very bits of whole frames in parts
-and tiles as well is not taken for granted: the first frame that takes a size of tiles, anywhere, at an edge or in a
-corner of the frame, is computed both ways.
+and tiles as well is not taken for granted: the frame that needs a size of tiles first is computed in such tiles, with
+the corners of the frame, and whole.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from vidsr.backends.base import Engine, Slot
 from vidsr.backends.change import Mask, Move, changed, scrolled, unchanged_share
-from vidsr.backends.staged import CELL, Kind, Plan, Staged
+from vidsr.backends.staged import CELL, Plan, Staged
 from vidsr.frame import FrameLayout, Plane
 
 __all__ = ["ReusingEngine", "Saved"]
@@ -35,19 +35,20 @@ _EVERYTHING = 1e9
 
 @dataclass(slots=True)
 class Saved:
-    """Frames whose output was copied, computed in part, computed whole. cost: of those in part, in whole frames; that
-    some were computed whole beside it, as a proof, is part of it."""
+    """Frames whose output was copied, computed in part, computed whole. cost: of those in part, in whole frames.
+    proofs: how many of those were computed whole as well."""
 
     copied: int = 0
     partial: int = 0
     whole: int = 0
     cost: float = 0.0
+    proofs: int = 0
 
     @property
     def share(self) -> float:
         """How much was not computed, 0..1."""
         frames = self.copied + self.partial + self.whole
-        return max(0.0, 1 - (self.whole + self.cost) / frames) if frames else 0.0
+        return max(0.0, 1 - (self.whole + self.proofs + self.cost) / frames) if frames else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ class ReusingEngine:
         self._whole, self._open_staged = whole, open_staged
         self._staged: Staged | None = None
         self._promises, self._cuts = 0, 0
-        self._proven = set[Kind]()
+        self._proven = set[tuple[int, int]]()
         self._look = _Look(self.source)
         self._tasks = deque[_Task]()
         self._output: Sequence[Plane] | None = None
@@ -129,12 +130,24 @@ class ReusingEngine:
         plan = self._planned(dirty, slot)
         if plan is not None:
             self._look.succeed()
+            assert self._stale is not None
+            task = self._proving(plan, dirty | self._stale) or _Task(plan=plan)
             self._stale = np.zeros_like(dirty)
-            proven = plan.kinds <= self._proven
-            self._proven |= plan.kinds
-            return _Task(plan=plan, proven=proven)
+            return task
         self._leave(dirty)
         return _Task(keep=keep)
+
+    def _proving(self, plan: Plan, dirty: Mask) -> _Task | None:
+        """Instead of a plan with tiles of a shape that was never tried: what is dirty in such tiles alone, and the
+        frame's corners, where all of them is used; and the whole frame beside it."""
+        shape = min(plan.shapes - self._proven, default=None)
+        if shape is None:
+            return None
+        self._proven.add(shape)
+        marked = dirty.copy()
+        marked[[0, 0, -1, -1], [0, -1, 0, -1]] = True
+        assert self._staged is not None
+        return _Task(plan=self._staged.plan(marked, _EVERYTHING, shape=shape), proven=False)
 
     def _planned(self, dirty: Mask, slot: Slot) -> Plan | None:
         """What to compute; None where the whole frame is as good."""
@@ -154,9 +167,12 @@ class ReusingEngine:
             if plan is None and (found := self._look.scrolled(slot, self._staged.step, dirty)):
                 plan = self._staged.plan(found[1], _WORTH, move=found[0])
             self._cuts = 0 if plan is not None else self._cuts + 1
-            # A single frame computed whole would have one stream to itself and leave all that is kept behind.
-            everything = plan is None and self._cuts <= _CUTS and self._staged.keeps
-            return self._staged.plan(np.ones_like(dirty), _EVERYTHING) if everything else plan
+            if plan is None and self._cuts <= _CUTS and self._staged.keeps:
+                # A single frame computed whole would have one stream to itself and leave all that is kept behind.
+                everything = self._staged.plan(np.ones_like(dirty), _EVERYTHING)
+                assert everything is not None
+                plan = self._staged.plan(dirty, everything.cost) or everything
+            return plan
         if not self._promising(plan is not None):
             return None
         return self._staged.plan(dirty | self._stale, _EVERYTHING)
@@ -185,7 +201,8 @@ class ReusingEngine:
         elif not all(map(np.array_equal, slot.output, parts.output)):
             return False
         self.saved.partial += 1
-        self.saved.cost += plan.cost if task.proven else 1 + plan.cost
+        self.saved.proofs += not task.proven
+        self.saved.cost += plan.cost
         return True
 
     def _kept(self) -> Sequence[Plane]:

@@ -27,7 +27,7 @@ from vidsr.graph.cost import multiply_adds
 from vidsr.graph.cut import Cut, cuts, part
 from vidsr.models import Model
 
-__all__ = ["CELL", "Kind", "Plan", "Staged", "stages_of"]
+__all__ = ["CELL", "Plan", "Staged", "stages_of"]
 
 CELL = 4
 """Side of the cells in which changes are followed, in luma pixels; a multiple of all chroma factors that are known."""
@@ -43,10 +43,6 @@ _TILE_PAIRS = 3e7
 """What a tile takes besides, in those that would take as long: 0.1 ms on one core (64x64 of SPAN-48: 2.4 ms)."""
 
 
-Kind = tuple[int, TileSize, tuple[bool, bool, bool, bool]]
-"""Of a tile: its stage, size, and which of its edges are used."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """move: what is moved first of what is kept. tiles: of each stage. cost: as a share of what a whole frame costs."""
@@ -56,8 +52,9 @@ class Plan:
     move: Move | None = None
 
     @property
-    def kinds(self) -> set[Kind]:
-        return {(index, tile.size, tile.edges) for index, tiles in enumerate(self.tiles) for tile in tiles}
+    def shapes(self) -> set[tuple[int, int]]:
+        """(height, width) of all tiles."""
+        return {(tile.size.height, tile.size.width) for tiles in self.tiles for tile in tiles}
 
 
 def stages_of(
@@ -160,16 +157,20 @@ class Staged:
             for index in range(len(stages))
         ]
 
-    def plan(self, dirty: Mask, limit: float, *, move: Move | None = None) -> Plan | None:
+    def plan(
+        self, dirty: Mask, limit: float, *, move: Move | None = None, shape: tuple[int, int] | None = None
+    ) -> Plan | None:
         """What to compute where these cells have changed; None where it costs more than `limit`, as a share of a whole
-        frame. move: what has moved meanwhile, whose new place `dirty` is about."""
+        frame. move: what has moved meanwhile, whose new place `dirty` is about. shape: (height, width) that all tiles
+        are to have."""
         tiles, cost = list[tuple[Tile, ...]](), 0.0
         frame = (self._source.height, self._source.width)
         reached = 0
         for index, stage in enumerate(self._stages):
             reached += stage.reach
             wanted = dilated(dirty, -(-reached // CELL))
-            sizes = self._balanced(index, float(wanted.mean()))
+            sizes = [size for size in self._sizes[index] if (size.height, size.width) == shape]
+            sizes = sizes or self._balanced(index, float(wanted.mean()))
             covered = cover(wanted, sizes, frame, cell=CELL, reach=stage.reach, limit=limit - cost)
             if covered is None:
                 return None

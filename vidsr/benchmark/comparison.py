@@ -71,14 +71,17 @@ def verdict(first: str, second: str, ratio: Interval, rounds: int) -> str:
     """What so many rounds of each show, in a sentence."""
     slower = ratio.middle < 1
     by = f"{'slower' if slower else 'faster'} than {first} by {times(ratio.turned if slower else ratio)}"
+    if rounds > 1 and ratio.low <= 1 <= ratio.high:
+        return f"no difference that {rounds} rounds can show: {second} is {times(ratio)} as fast as {first}"
     if not ratio.enough:
         return f"{second} is perhaps {by}: {rounds} round{'s are' if rounds > 1 else ' is'} too few to tell, make 5"
-    if ratio.low <= 1 <= ratio.high:
-        return f"no difference that {rounds} rounds can show: {second} is {times(ratio)} as fast as {first}"
     return f"{second} is {by}"
 
 
 def times(ratio: Interval) -> str:
+    """With the interval, where there is one."""
+    if not ratio.sure:
+        return f"{ratio.middle:.2f}x"
     digits = 3 if max(abs(ratio.low - 1), abs(ratio.high - 1)) < 0.1 else 2
     return f"{ratio.middle:.{digits}f}x ({ratio.low:.{digits}f} to {ratio.high:.{digits}f})"
 
@@ -90,7 +93,7 @@ def lines(found: Comparison) -> list[str]:
     rows = [f"{name:{width}}  {fps:8.2f} frames/s" for name, fps in zip(found.names, found.fps, strict=True)]
     rows += [f"differs: {difference}" for difference in found.differences] or ["nothing differs but the time"]
     if found.stages:
-        rows += ["", f"{'alone, ms a frame':{width}} {'before':>9} {'after':>9}"]
+        rows += ["", f"{'alone, ms a frame':{width}} {'before':>9} {'after':>9}  faster"]
         rows += [_row(stage, width) for stage in found.stages]
     return [
         *rows,

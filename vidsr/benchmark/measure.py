@@ -47,17 +47,17 @@ def measure(
         card = job.engine.options.device.startswith("cuda")
         tell("what this machine can do at most")
         machine = limits(job.engine, load)
-        tell("the stages")
+        tell("some frames")
         kept = stage.enlarged_of(job)
-        costs = [stage.measure(job, kept, sink)]
+        costs = [stage.measure(job, kept, sink, tell)]
         least = bound_ms(stage.shares(costs, job, machine), machine.cores, card=card)
         frames = frames or max(_LEAST_FRAMES, round(1000 * _ROUND_SECONDS / least))
         warm(job, sink, frames)
         done: list[Round] = []
         for number in range(rounds):
-            tell(f"round {number + 1} of {rounds}")
             if number:
-                costs.append(stage.measure(job, kept, sink))
+                costs.append(stage.measure(job, kept, sink, tell))
+            tell(f"round {number + 1} of {rounds}")
             done.append(once(job, sink, frames))
             machine = higher(machine, job.engine)
         reused = statistics.median(one.reused for one in done)

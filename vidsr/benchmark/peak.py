@@ -60,7 +60,8 @@ def matrix_gflops(
     """Thousand million multiplications and additions a second by precision, of those that the device has: the best of
     several runs. options: settled; of several cards the first is measured. Takes some seconds."""
     card = options.device.startswith("cuda")
-    one = replace(options, device=options.device.split(",")[0], slots=1, streams=1)
+    cache = options.cache if card else None  # nobody will run these again, but on a card they take minutes
+    one = replace(options, device=options.device.split(",")[0], slots=1, streams=1, cache=cache)
     # torch runs only networks that it has as modules; and TensorRT would compile for minutes.
     by_torch = backend.name == "torch" or (card and find_spec("torch") is not None)
     found: dict[str, float] = {}

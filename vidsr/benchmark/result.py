@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vidsr.durable import write_whole
 from vidsr.errors import InputError, OutputError
@@ -111,12 +111,12 @@ def write(path: Path, result: Result) -> None:
 def read(path: Path) -> Result:
     """Raises InputError for what is no result."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
         if not isinstance(found, dict) or found.get(_KEY) != _VERSION:
             raise ValueError
         return Result(**_fields(Result, found) | {
             "machine": Limits(**_fields(Limits, found["machine"])),
-            "stages": tuple(Share(**_fields(Share, stage)) for stage in found["stages"]),
+            "stages": tuple(map(_share, found["stages"])),
             "settings": dict(found["settings"]),
             "versions": dict(found["versions"]),
             "rounds": _positive(found["rounds"]),
@@ -126,8 +126,21 @@ def read(path: Path) -> Result:
         })  # fmt: skip
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path}: is no result of this version's `vidsr bench --json {path}`") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        raise InputError(f"{path}: was not made by `vidsr bench --json` of this version") from None
+
+
+def _no_number(text: str) -> float:
+    """What JSON has no letters for, and Python reads all the same."""
+    raise ValueError(text)
+
+
+def _share(found: dict[str, Any]) -> Share:
+    """Raises ValueError, TypeError, KeyError."""
+    share = Share(**_fields(Share, found))
+    if share.name not in get_args(StageName):
+        raise ValueError(share.name)
+    return replace(share, ms=_positive([share.ms])[0])
 
 
 def _positive(values: Sequence[Any]) -> tuple[float, ...]:

@@ -79,17 +79,23 @@ def enlarged_of(job: Job, most: int = _MOST_KEPT) -> Frames:
     return Frames(source=tuple(source), enlarged=tuple(enlarged))
 
 
-def measure(job: Job, frames: Frames, sink: SinkName) -> dict[StageName, Cost]:
-    """Each stage once. The copies are parts of others: on a processor of decode and encode, on a card of inference."""
+def measure(
+    job: Job, frames: Frames, sink: SinkName, tell: Callable[[str], None] = lambda doing: None
+) -> dict[StageName, Cost]:
+    """Each stage once. The copies are parts of others: on a processor of decode and encode, on a card of inference.
+    tell: gets what is being done, for people."""
     copies = _copies(job)
     if sink == "null" and not job.engine.options.device.startswith("cuda"):
         del copies["copy out"]
     names: tuple[StageName, ...] = ("decode", "copy in", "inference", "copy out", "encode")
-    return {
-        name: copies[name] if name in copies else alone(job, frames, name)
-        for name in names
-        if name in copies or name in ("decode", "inference") or (name, sink) == ("encode", "file")
-    }
+    found = {}
+    for name in names:
+        if name in copies:
+            found[name] = copies[name]
+        elif name in ("decode", "inference") or (name, sink) == ("encode", "file"):
+            tell(f"{name} alone")
+            found[name] = alone(job, frames, name)
+    return found
 
 
 def alone(job: Job, frames: Frames, name: StageName) -> Cost:

@@ -227,10 +227,11 @@ def _named(options: Mapping[str, Any]) -> str:
 def lines(found: Sweep) -> list[str]:
     """For people: a table, the fastest first."""
     width = max(len(row.name) for row in found.rows)
-    sure = f"{100 * found.rows[0].fps.sure:.0f} % interval"
+    rounds = len(found.rows[0].rounds)
+    sure = f"{100 * found.rows[0].fps.sure:.0f} % interval" if rounds > 1 else ""
     rows = [f"{'':{width}}  {'frames/s':>8}  {sure:22}  times {found.base}"]
     for row in found.rows:
-        spread = f"({row.fps.low:.2f} to {row.fps.high:.2f})"
+        spread = f"({row.fps.low:.2f} to {row.fps.high:.2f})" if rounds > 1 else ""
         ratio = "" if row.name == found.base else times(row.ratio)
         rows.append(f"{row.name:{width}}  {row.fps.middle:8.2f}  {spread:22}  {ratio}".rstrip())
     return [*rows, *(f"not measured: {name}: {reason}" for name, reason in found.refused.items())]

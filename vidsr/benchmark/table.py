@@ -13,8 +13,8 @@ __all__ = ["lines"]
 _WIDTH = 98
 _BAR = 24
 _BUSY = 0.25
-_LOW = 0.85
-"""Below, the stages are not what keeps the whole from being faster."""
+_LOW, _HIGH = 0.85, 1.03
+"""Below, the stages are not what keeps the whole from being faster; above is more than noise."""
 
 
 def lines(result: Result, *, full: str = "#", rest: str = ".") -> Iterator[str]:
@@ -22,7 +22,8 @@ def lines(result: Result, *, full: str = "#", rest: str = ".") -> Iterator[str]:
     said, machine = result.settings, result.machine
     chosen = (said.get("encoder", "no encoder"), said.get("preset"), f"crf {said['crf']}" if said.get("crf") else None)
     encoder = " ".join(filter(None, chosen))
-    yield f"{said['source']}: {said['size']} -> {said['output']}, {said['frames']} frames"
+    frames = f"{said['frames']} frame{'' if said['frames'] == 1 else 's'}"
+    yield f"{said['source']}: {said['size']} -> {said['output']}, {frames}"
     yield (
         f"{said['model']} on {said['backend']} {said['device']} {said['precision']}, {encoder}, "
         f"{said['slots']} slots, {said['streams']} stream{'' if said['streams'] == 1 else 's'}"
@@ -47,6 +48,8 @@ def lines(result: Result, *, full: str = "#", rest: str = ".") -> Iterator[str]:
     yield f"at most     {result.bound_fps:.2f}, as the stages alone allow: {result.efficiency:.0%} are reached"
     if result.efficiency < _LOW:
         yield "            (the rest is lost between them, or to other work on this machine; see `vidsr tune`)"
+    if result.efficiency > _HIGH:
+        yield "            (more than can be: other work on this machine slowed the stages down; measure again)"
     yield ""
     yield from textwrap.wrap(result.advice.text, _WIDTH)
 

@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # a group without its command
             click.echo(error.format_message(), err=True)
             sys.exit(2)
-        _fail(f"{error.format_message()} (see `{context.command_path if context else 'vidsr'} --help`)", 2, given)
+        named = ["vidsr", *(name for name in given[:1] if name in command.commands)]
+        path = context.command_path if context else " ".join(named)
+        _fail(f"{error.format_message()} (see `{path} --help`)", 2, given)
     except click.Abort:
         _fail("interrupted", 130, given)
     except KeyboardInterrupt:

@@ -36,8 +36,9 @@ _AS_VIDSR = "As vidsr"
 _HELP = """Measures how fast this machine enlarges video, says what limits it, and what would help.
 
 IN is measured with as it is; without it a clip is made. First what the machine can do at most, then every stage alone,
-then whole runs in turn with them; at last what might help is tried for a moment. About a minute, more where stages are
-slow; nothing else should run meanwhile. It writes nothing but what is asked for, and sends nothing anywhere.
+then whole runs in turn with them; at last what might help is tried for a moment. A minute or two, more where stages are
+slow; nothing else should run meanwhile. It keeps nothing but what is asked for, and compiled models in the cache; it
+sends nothing anywhere.
 
 \b
   vidsr bench                                   640x360, with the settings that `vidsr` takes by itself
@@ -222,7 +223,7 @@ def source_of(source: Path | None, size: str | None, kind: Kind | None, seconds:
     except click.BadParameter:
         raise click.UsageError(f"--size {size}: write the size of the clip that is made as {_SIZE}") from None
     # Large frames take so long that fewer will do.
-    usual = min(_SECONDS, max(_LEAST_SECONDS, _SECONDS * _USUAL_PIXELS / (width * height)))
+    usual = min(_SECONDS, max(_LEAST_SECONDS, _SECONDS * _USUAL_PIXELS / max(1, width * height)))
     with tempfile.TemporaryDirectory(prefix="vidsr-bench-") as folder:
         waiting = Waiting()
         waiting("making a clip")
@@ -283,7 +284,7 @@ def _in_turn(
     if dimensions is not None:
         ways, base = sweep.ways_of(dimensions.split(","), settings), None
     else:
-        base = "without"
+        base = "without it"
         ways = [sweep.Way(name=base, options={}, settings=settings), *_ways(others, settings)]
     measured["rounds"] = measured["rounds"] or _SWEEP_ROUNDS
     waiting = Waiting()
@@ -305,7 +306,7 @@ def _ways(others: Iterable[str], settings: Settings) -> Iterator[Way]:
 
     for text in dict.fromkeys(others):
         try:
-            given = bench.make_context("--against", shlex.split(text))
+            given = bench.make_context("--against", shlex.split(text), help_option_names=[])
         except (ValueError, click.UsageError) as error:
             raise click.UsageError(f"--against {text!r}: {error}") from error
         own = {parameter.name for parameter in bench.params if getattr(parameter, "section", "") == _AS_VIDSR}

@@ -67,7 +67,8 @@ def refuse(ctx: click.Context, allowed: Sequence[str], why: str) -> None:
     for parameter in ctx.command.params:
         name = str(parameter.name)
         if name not in allowed and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{why}, so {parameter.opts[-1] if parameter.opts else name} says nothing there")
+            said = parameter.opts[0] if isinstance(parameter, click.Option) else (parameter.metavar or name).strip("[]")
+            raise click.UsageError(f"{why}, so {said} says nothing there")
 
 
 def shared(command: click.Command, *names: str, section: str) -> list[click.Parameter]:

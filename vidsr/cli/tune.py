@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import click
 
 from vidsr.cli.bench import source_of
-from vidsr.cli.shape import SectionedCommand, Waiting, ending, option, refuse, shared
+from vidsr.cli.shape import Factor, SectionedCommand, Waiting, ending, option, refuse, shared
 from vidsr.cli.upscale import upscale
 from vidsr.machine import processor
 
 __all__ = ["tune"]
 
 _CLIP_SECONDS = 8
+_MOST_SECONDS = 3600
 
 
 @click.command("tune", cls=SectionedCommand)
@@ -30,8 +32,8 @@ _CLIP_SECONDS = 8
 )
 @option(
     "--seconds",
-    type=click.FloatRange(1, 3600),
-    default=50,
+    type=Factor(),
+    default="50",
     show_default=True,
     section="What is measured",
     metavar="N",
@@ -47,7 +49,7 @@ _CLIP_SECONDS = 8
 @option("--json", "as_json", is_flag=True, section="Output", help="As JSON.")
 @option("--debug", is_flag=True, section="Output", help="Show the traceback of an error.")
 def tune(
-    source: Path | None, size: str | None, seconds: float, show: bool, forget: bool, as_json: bool,
+    source: Path | None, size: str | None, seconds: Fraction, show: bool, forget: bool, as_json: bool,
     debug: bool, **choices: Any,
 ) -> None:  # fmt: skip
     """Finds how many frames at once (--streams, --slots) are fastest on this machine, in under a minute, and keeps
@@ -55,11 +57,13 @@ def tune(
 
     Whole runs with IN, or a clip that is made, are measured in turn; nothing else should run meanwhile. Something else
     than the usual is kept only where it is surely faster and gives the same pictures, bit for bit. It holds for this
-    machine, model, backend, precision, and frames of about this size. What changes the picture, such as --precision, is
-    measured as well and left to you.
+    machine, model, backend, precision, encoder with its preset, and frames of about this size. What changes the
+    picture, such as --precision, is measured as well and left to you.
     """
     if show and forget:
         raise click.UsageError("--show and --forget are two things: ask for one at a time")
+    if not 1 <= seconds <= _MOST_SECONDS:
+        raise click.UsageError(f"--seconds {float(seconds):g}: give 1 to {_MOST_SECONDS}")
     if show or forget:
         refuse(click.get_current_context(), ("show", "forget", "as_json", "debug"), "nothing is measured then")
     if show:
@@ -67,7 +71,7 @@ def tune(
     elif forget:
         _forget(as_json)
     else:
-        _tune(source, size, seconds, choices, as_json)
+        _tune(source, size, float(seconds), choices, as_json)
 
 
 tune.params += shared(

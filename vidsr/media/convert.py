@@ -24,6 +24,14 @@ def plain_name(name: str) -> str:
     return name.replace("yuvj", "yuv")
 
 
+def _detour(given: av.VideoFormat) -> tuple[str, ...]:
+    """What RGB of 5 or 6 bits a channel is converted to first: straight to planes the scaler makes 248 of white, and
+    from big-endian to RGB24 it forgets the order of bytes."""
+    if not given.is_rgb or given.components[0].bits != 5:
+        return ()
+    return (*([f"{given.name[:-2]}le"] if given.is_big_endian else []), "rgb24")
+
+
 class Converter:
     """Brings pictures into one layout by FFmpeg's scaler, range and matrix kept.
 
@@ -88,6 +96,11 @@ class Converter:
         nodes = [
             graph.add_buffer(
                 width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000)
+            ),
+            *(
+                graph.add(*node)
+                for name in _detour(picture.format)
+                for node in (("scale", f"flags={FLAGS}"), ("format", name))
             ),
             graph.add(
                 "scale",
