@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
-import tempfile
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from vidsr import cli
-from vidsr.benchmark import limits, measure, peak, stage
+from vidsr.benchmark import limits, peak, stage
 from vidsr.benchmark.result import Advice, Limits, Result, Share, read, text, write
 from vidsr.benchmark.table import lines
 from vidsr.errors import InputError, OutputError
@@ -177,24 +177,35 @@ def test_what_cannot_be_is_refused_in_one_line(run: Run, arguments: list[str], s
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_what_ends_it_leaves_nothing(
-    run: Run, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(source: Path, *arguments: object, **more: object) -> None:
-        assert source.is_relative_to(tmp_path)
-        os.kill(os.getpid(), number)
-        for _ in range(10**6):
-            pass
-        raise AssertionError("nothing ended it")
+_KILLED = """
+import os, sys, tempfile
+from pathlib import Path
+from vidsr import cli
+from vidsr.benchmark import measure
 
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(measure, "measure", killed)
-    before = signal.getsignal(number)
-    code, out, _ = run("--size", "64x64", "--seconds", 0.2)
-    assert (code, out) == (130, "")
+def killed(source, *arguments, **more):
+    assert source.is_relative_to(tempfile.tempdir)
+    os.kill(os.getpid(), int(sys.argv[1]))
+    for _ in range(10**6):
+        pass
+    raise AssertionError("nothing ended it")
+
+tempfile.tempdir, measure.measure = sys.argv[2], killed
+cli.main(["bench", "--size", "64x64", "--seconds", "0.2"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_it_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _KILLED, str(int(number)), str(tmp_path)]
+    # Whoever started this may have told it to take no notice of a Ctrl-C.
+    heeding = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    finally:
+        signal.signal(signal.SIGINT, heeding)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "vidsr: interrupted")
     assert [*tmp_path.iterdir()] == []
-    assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize(
