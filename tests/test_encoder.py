@@ -254,7 +254,10 @@ def test_the_engine_s_card_encodes(clip: Path, tmp_path: Path, nearest: Path, mo
     monkeypatch.setattr(encoder, "driver_present", lambda: True)
     resolving = import_module("vidsr.job.resolve")
     plan = resolving.plan_engine
-    on_processor = lambda given, *rest, **more: plan(replace(given, device="cpu"), *rest, **more)  # noqa: E731
+
+    def on_processor(given: job.Settings, *rest: Any, **more: Any) -> Any:
+        return plan(replace(given, device="cpu"), *rest, **more)
+
     monkeypatch.setattr(resolving, "plan_engine", on_processor)
     told = job.Settings(model=str(nearest), backend="onnxruntime", encoder="hevc_nvenc", hwaccel="none")
     for device, expected in (("cuda:1", True), ("cuda", False), ("cpu", False)):

@@ -117,7 +117,8 @@ def measure(
                 trial.round()
     trials.sort(key=lambda trial: -statistics.median(trial.fps))
     first = next((trial for trial in trials if trial.way.name == base), trials[0])
-    layout, chosen = first.job.source.video.layout, first.job
+    chosen = first.job
+    layout = chosen.source.video.layout
     return Sweep(
         about={
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
