@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from threading import Event, Thread
+from threading import Thread
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -458,16 +459,18 @@ def test_close_ends_with_a_poll_under_way(served: Served) -> None:
 
 
 def test_close_ends_with_a_viewer_that_hears_nothing(served: Served) -> None:
-    begun = Event()
-
-    async def deaf() -> None:
-        async with served.look():
-            begun.set()
-            _, outbox = await asyncio.to_thread(served.session.next)
-            outbox.send({"kind": "picture"}, [bytes(50_000_000)])
-            await asyncio.to_thread(served.server.close)
-
-    run(deaf)
+    upgrade = [
+        "GET /ws HTTP/1.1", f"Host: {served.netloc}", "Connection: Upgrade", "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        *(f"{name}: {value}" for name, value in enter(served.address).items()),
+    ]  # fmt: skip
+    with socket.create_connection(("127.0.0.1", served.server.port)) as deaf:
+        deaf.sendall("\r\n".join([*upgrade, "", ""]).encode())
+        assert deaf.recv(12) == b"HTTP/1.1 101"
+        _, outbox = served.session.next()
+        outbox.send({"kind": "picture"}, [bytes(50_000_000)])
+        served.server.close()
+        gc.collect()  # a connection left open is told of here, as an error
     served.session.expect("detach")
 
 

@@ -117,11 +117,17 @@ class Server:
         )  # fmt: skip
         try:
             await runner.setup()
-            await web.SockSite(runner, listener).start()
+            site = web.SockSite(runner, listener)
+            await site.start()
             started.set_result(None)
             await self._ending.heard()
+            await site.stop()
         finally:
+            there = [one.transport for one in runner.server.connections] if runner.server else []
             await runner.cleanup()
+            for transport in there:
+                if transport is not None:
+                    transport.abort()  # one that hears nothing would stay open with what it was still to be told
 
     def _application(self) -> web.Application:
         seat = Seat(self._session, visited=self.visited.set, failed=self._fail)
