@@ -24,7 +24,7 @@ import torch
 
 from tests.training.running import trained
 from vidsr.checkpoint import read_checkpoint
-from vidsr.training.loop import Row, network_from, train
+from vidsr.training.loop import Row, _loss, network_from, train
 from vidsr.training.machine import Machine
 from vidsr.training.muon import orthogonalised
 from vidsr.training.recipe import ModelRecipe, Recipe, TrainRecipe, find_recipe, read_recipe
@@ -108,9 +108,21 @@ class TestLoop:
         (tmp_path / "kinds.json").write_text(json.dumps({"kinds": ["clean"], "kind": [0] * 20}))
         recipe = Recipe(name="tiny", model=TINY, train=TrainRecipe(steps=150, batch=2, patch_px=16, warmup=4, ema=0.9))
         rows = trained(recipe, Store(tmp_path), tmp_path / "run")[0]
-        assert rows[-1].loss < 0.6 * rows[0].loss
+        assert rows[-1].loss < rows[0].loss - 6
         # The repeated input, which it begins with, has 12 dB.
         assert rows[-1].psnr_y is not None and rows[-1].psnr_y > 20
+
+    def test_each_crop_counts_in_decibels(self) -> None:
+        large = torch.full((2, 3, 8, 8), 0.5)
+        near, far, gray = 0.01 * torch.ones(3, 8, 8), 0.1 * torch.ones(3, 8, 8), torch.tensor([0.299, 0.587, 0.114])
+        assert float(_loss(large + torch.stack([near, far]), large, 0)) == pytest.approx((-40 - 20) / 2, abs=0.3)
+        assert float(_loss(large + 1000, large, 0)) == pytest.approx(60, abs=0.01)
+        assert float(_loss(large, large, 0)) == pytest.approx(-50)
+        colour = torch.tensor([0.1, 0.0, 0.0]) - 0.1 * gray[0]  # as bright as before
+        assert float(colour @ gray) == pytest.approx(0, abs=1e-7)
+        assert float(_loss(large + colour[:, None, None], large, 0)) < -25
+        steady = torch.stack([far, far])  # wrong, but alike in both frames of a shot
+        assert float(_loss(large + steady, large, 1.0)) == pytest.approx(-20 - 50, abs=0.1)
 
     def test_x4_begins_from_x2(self) -> None:
         start = {key: value.numpy() for key, value in network_from(Recipe(name="x2", model=TINY)).state_dict().items()}

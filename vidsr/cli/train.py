@@ -121,8 +121,8 @@ class _Display:
 
     def training(self, row: Row, steps: int) -> None:
         if row.psnr_y is not None:
-            self._psnr = f", {row.psnr_y:.2f} dB"
-        text = f"step {row.step}/{steps}, loss {row.loss:.5f}{self._psnr}, {row.steps_per_second:.1f} steps/s"
+            self._psnr = f", kept back {row.psnr_y:.2f} dB"
+        text = f"step {row.step}/{steps}, loss {row.loss:.2f} dB{self._psnr}, {row.steps_per_second:.1f} steps/s"
         self._bar.update(self._task, completed=row.step, total=steps, description=text)
         if not self._live:
             click.echo(text, err=True)

@@ -1,9 +1,9 @@
 """The training loop: from a recipe and a store to weights, with nothing hidden.
 
-A step: crops of small pictures in, L1 distance of the output to the large ones (and of its change between two frames
-of a shot, where the recipe wants calm), Muon for the convolutions and Adam for their biases, a running average of the
-weights. Everything random is drawn from the recipe's seed and the step's number, so a run that was stopped goes on as
-if it had not been.
+A step: crops of small pictures in, the output's error against the large ones in dB (and that of its change between
+two frames of a shot, where the recipe wants calm), Muon for the convolutions and Adam for their biases, a running
+average of the weights. Everything random is drawn from the recipe's seed and the step's number, so a run that was
+stopped goes on as if it had not been.
 """
 
 from __future__ import annotations
@@ -39,12 +39,15 @@ _DETAIL, _INNER = 0.05, 4.0
 _BIAS_SHARE = 0.2
 """Adam's rate is in the values' own size, which is about 1 for what biases are added to; Muon's is a share of it."""
 _CALIBRATION_BATCHES = 4
+_CHROMA = 0.25
+_LEAST_ERROR = 1e-5
+"""50 dB: what is nearer than that needs no more work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A line of the log. loss: mean since the line before. psnr_y: of the averaged weights on the shots kept back, in
-    dB, None where it was not measured."""
+    """A line of the log. loss: in dB, mean since the line before. psnr_y: of the averaged weights on the shots kept
+    back, in dB, None where it was not measured."""
 
     step: int
     loss: float
@@ -261,21 +264,25 @@ def _rate(recipe: Recipe, step: int) -> float:
 
 
 def _loss(made: Tensor, large: Tensor, calm: float) -> Tensor:
-    """Mean distance; frames of a shot follow each other in the batch.
+    """Mean error of the crops in dB; frames of a shot follow each other in the batch.
 
-    From 1 on, the distance from black to white, it grows as a logarithm: what SPAN's products answer to a hard pattern
-    can be thousands, and would decide the step alone.
+    A mean of distances lets the crops decide that nobody can restore. In dB, as quality is measured, a soft crop that
+    is nearly right counts as much; and what SPAN's products answer to a hard pattern, which can be thousands, decides
+    no step alone.
     """
     error = made - large
-    loss = _held(error).mean()
+    loss = _decibels(error)
     if calm:
-        loss = loss + calm * _held(error[1::2] - error[::2]).mean()
+        loss = loss + calm * _decibels(error[1::2] - error[::2])
     return loss
 
 
-def _held(error: Tensor) -> Tensor:
-    distance = error.abs()
-    return torch.where(distance < 1, distance, 1 + distance.clamp(min=1).log())
+def _decibels(error: Tensor) -> Tensor:
+    """RGB [N, 3, H, W], 1 is white: 10 log10 of its squares in luma and, less, chroma (BT.601); mean over N."""
+    red, green, blue = error.unbind(1)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    squares = luma.square() + _CHROMA * ((0.564 * (blue - luma)).square() + (0.713 * (red - luma)).square())
+    return 10 * (squares.mean((1, 2)) + _LEAST_ERROR).log10().mean()
 
 
 def _validate(network: nn.Module, store: Store, machine: Machine) -> float:

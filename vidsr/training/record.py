@@ -54,7 +54,7 @@ class Record:
         """Writes log.svg: loss and validation over the steps."""
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.subplots()
-        axes.set(xlabel="step", ylabel="loss", yscale="log")
+        axes.set(xlabel="step", ylabel="loss (dB)")
         axes.plot(
             [int(row["step"]) for row in self._rows.values()],
             [float(row["loss"]) for row in self._rows.values()],
