@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidsr.errors import InputError, OutputError, UsageError
+from vidsr.errors import InputError, ModelError, OutputError, UsageError
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("PIL", reason="Pillow is not installed")
@@ -23,6 +23,7 @@ pytest.importorskip("PIL", reason="Pillow is not installed")
 import torch
 
 from tests.training.running import trained
+from vidsr import models
 from vidsr.checkpoint import read_checkpoint
 from vidsr.training.loop import Row, _loss, network_from, train
 from vidsr.training.machine import Machine
@@ -256,8 +257,6 @@ def recipe(tmp_path: Path) -> Path:
 
 class TestRun:
     def test_leaves_a_model(self, recipe: Path, pictures: Path, tmp_path: Path) -> None:
-        from vidsr import models
-
         order = Order(recipe=str(recipe), folders=(pictures,), out=tmp_path / "out", license="CC0-1.0")
         path = run(order, Silent())
         assert path == tmp_path / "out/mine.onnx"
@@ -325,12 +324,25 @@ class TestRun:
         weights = tmp_path / "first/mine.safetensors"
         state, _ = read_checkpoint(weights)
         for path in (weights, weights.with_suffix(".onnx")):
-            start = network_from(read_recipe(recipe), read_start(path))
+            begun, file = read_start(str(path))
+            assert file == path
+            start = network_from(read_recipe(recipe), begun)
             assert all(np.array_equal(start.state_dict()[key].numpy(), value) for key, value in state.items())
 
     def test_cannot_begin_from_every_model(self, shared: Path) -> None:
         with pytest.raises(InputError, match="cannot be begun from"):
-            read_start(shared / "weights/spanx2_ch48.safetensors")
+            read_start(str(shared / "weights/spanx2_ch48.safetensors"))
+
+    def test_begins_from_a_model_by_name(self, recipe: Path, pictures: Path, tmp_path: Path) -> None:
+        like = recipe.read_text().replace("channels = 16\nblocks = 2", "channels = 32\nblocks = 4\nunshuffle = 2")
+        recipe.write_text(like.replace("steps = 4", "steps = 1\nrate = 1e-12"))
+        order = Order(recipe=str(recipe), folders=(pictures,), out=tmp_path / "out", init="span-fast")
+        path = run(order, Silent())
+        assert path is not None and "--init span-fast" in order.command()
+        made, shipped = (models.load(name).state() for name in (str(path), "span-fast"))
+        assert all(np.allclose(made[key], shipped[key], atol=1e-6) for key in shipped)
+        with pytest.raises(ModelError, match="no model is called 'spam'"):
+            run(replace(order, init="spam"), Silent())
 
     def test_teacher_must_be_wanted(self, recipe: Path, pictures: Path, tmp_path: Path) -> None:
         order = Order(recipe=str(recipe), folders=(pictures,), out=tmp_path / "out", teacher=tmp_path / "t.safetensors")

@@ -178,7 +178,7 @@ def test_ranges_come_back(network: Span, model: models.Model, tmp_path: Path) ->
     write_weights(tmp_path / "again.safetensors", network, {})
     state, stated = read_checkpoint(tmp_path / "again.safetensors")
     assert not [key for key in state if "reach" in key] and KEY in stated
-    assert read_start(tmp_path / "again.safetensors").keys() == state.keys()
+    assert read_start(str(tmp_path / "again.safetensors"))[0].keys() == state.keys()
 
 
 @pytest.mark.parametrize(

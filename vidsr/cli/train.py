@@ -29,7 +29,7 @@ __all__ = ["train_model"]
     help="Folder of the run: training data, log, weights and the model. A run that was stopped goes on from it.",
 )  # fmt: skip
 @click.option(
-    "--init", metavar="FILE", type=click.Path(path_type=Path),
+    "--init", metavar="FILE|NAME",
     help="Checkpoint or model to begin from, of the same network; its scale may be another.  [default: random weights]",
 )  # fmt: skip
 @click.option(
@@ -47,7 +47,7 @@ def train_model(
     recipe: str,
     folders: tuple[Path, ...],
     out: Path,
-    init: Path | None,
+    init: str | None,
     teacher: Path | None,
     steps: int | None,
     seed: int | None,

@@ -31,13 +31,14 @@ _SUFFIXES = picture.SUFFIXES | {".mp4", ".mkv", ".mov", ".webm", ".m4v", ".avi",
 class Order:
     """What a user asks for. recipe: a name or a .toml file. folders: of large pictures. out: the run's folder.
 
-    init, teacher: checkpoints. steps, seed: None for the recipe's. license: of the weights, empty if not stated.
+    init: a checkpoint, or a model by name or file. teacher: a checkpoint. steps, seed: None for the recipe's. license:
+    of the weights, empty if not stated.
     """
 
     recipe: str
     folders: tuple[Path, ...]
     out: Path
-    init: Path | None = None
+    init: str | None = None
     teacher: Path | None = None
     steps: int | None = None
     seed: int | None = None
@@ -77,12 +78,12 @@ def run(order: Order, watch: Watch, stopped: Callable[[], bool] = lambda: False)
     recipe = _recipe(order)
     pictures = [path for folder in order.folders for path in _sources(folder)]
     machine = Machine(order.device)
-    start = read_start(order.init) if order.init else None
+    start, begun = read_start(order.init) if order.init else (None, None)
     network_from(recipe, start)  # refuses a start that does not fit, before minutes are spent
     teacher = machine.placed(read_teacher(order.teacher, recipe.model.scale)) if order.teacher else None
     data = order.out / "data"
     made = (data / "kinds.json").exists()
-    _claim(order, recipe, pictures, machine, bound=made)
+    _claim(order, recipe, pictures, begun, machine, bound=made)
     if not made and not prepare(
         recipe.data, pictures, data,
         scale=recipe.model.scale, seed=recipe.train.seed, on_progress=watch.preparing, stopped=stopped,
@@ -132,13 +133,15 @@ def _recipe(order: Order) -> Recipe:
     return replace(recipe, train=plan)
 
 
-def _claim(order: Order, recipe: Recipe, pictures: list[Path], machine: Machine, *, bound: bool) -> None:
-    """Makes the folder this run's. bound: it has training data, and may be another's: they would be mixed without a
-    word. Raises InputError for that, OutputError."""
+def _claim(
+    order: Order, recipe: Recipe, pictures: list[Path], begun: Path | None, machine: Machine, *, bound: bool
+) -> None:
+    """Makes the folder this run's. begun: the file it begins from. bound: it has training data, and may be another's:
+    they would be mixed without a word. Raises InputError for that, OutputError."""
     said = {
         "recipe": repr(recipe),
         "pictures": _digest(repr([(path.name, path.stat().st_size) for path in pictures]).encode()),
-        "init": _digest(order.init.read_bytes()) if order.init else "",
+        "init": _digest(begun.read_bytes()) if begun else "",
         "teacher": _digest(order.teacher.read_bytes()) if order.teacher else "",
         "device": machine.device.type,
     }

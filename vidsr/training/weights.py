@@ -19,29 +19,27 @@ from vidsr.training.quantise import ranges_of
 __all__ = ["read_start", "read_teacher", "write_weights"]
 
 
-def read_start(path: Path) -> State:
-    """A SPAN's weights for `network_from`, whose input is 0..1 and not 0..255 as some are made for.
+def read_start(name: str) -> tuple[State, Path]:
+    """A SPAN's weights for `network_from`, whose input is 0..1 and not 0..255 as some are made for, and their file.
 
-    path: a checkpoint, or a model that came with vidsr or out of a run. Raises ModelError for another network,
-    InputError for one with another base or mean.
+    name: a checkpoint, or a model that came with vidsr or out of a run, by name or file. Raises ModelError for another
+    network, InputError for one with another base or mean.
     """
-    network, fused, stated = _read(path)
+    path = Path(name)
+    if path.suffix.lower() in models.CHECKPOINT_SUFFIXES:
+        built, fused, stated = fused_checkpoint(path)
+        network = built.NAME
+    else:
+        model = models.load(name)
+        path, stated = model.path, model.metadata
+        network, fused = stated.get("network", ""), model.state()  # initializers keep their state-dict keys
     config = deduce(fused, stated) if network == NAME else None
     if config is None or config.base != "nearest" or config.rgb_mean != OFFICIAL_MEAN:
         raise InputError(
             f"{path}: cannot be begun from; a SPAN that adds to the repeated input (base=nearest) is needed"
         )
     first = "conv_1.eval_conv.weight"
-    return {**fused, first: fused[first] * np.float32(config.img_range)}
-
-
-def _read(path: Path) -> tuple[str, State, Mapping[str, str]]:
-    """Name of the network, weights, metadata: a model's initializers keep their state-dict keys."""
-    if path.suffix == ".onnx":
-        model = models.load(str(path))
-        return model.metadata.get("network", ""), model.state(), model.metadata
-    network, state, stated = fused_checkpoint(path)
-    return network.NAME, state, stated
+    return {**fused, first: fused[first] * np.float32(config.img_range)}, path
 
 
 def read_teacher(path: Path, scale: int) -> nn.Module:
