@@ -612,3 +612,10 @@ def test_formats_that_encoders_state_in_their_own_way(
     source = encode(tmp_path / "in.mkv", pictures, pix_fmt=pix_fmt, codec="ffv1")
     report = vidsr.upscale(source, tmp_path / f"out{suffix}", model=str(nearest), **options)
     assert (report.verified, report.faults) == (True, ())
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_gray_picture_that_is_tagged_as_rgb(tmp_path: Path, nearest: Path, suffix: str) -> None:
+    source = encode(tmp_path / "in.png", [(0, picture(0))], pix_fmt="gray", codec="png")
+    report = vidsr.upscale(source, tmp_path / f"out{suffix}", model=str(nearest))
+    assert (report.verified, report.faults) == (True, ())

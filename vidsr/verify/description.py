@@ -64,6 +64,8 @@ def _colour(found: VideoInfo, expected: Expectation) -> Check:
     is_now = found.color
     if found.layout.family == "rgb":
         wanted, is_now = _rgb_stated(wanted), _rgb_stated(is_now)
+    elif given.layout.family == "gray":
+        wanted, is_now = _gray_stated(wanted), _gray_stated(is_now)
     for name in names:
         before, after = getattr(wanted, name), getattr(is_now, name)
         # A range that is not stated is the limited one; some codecs always state it, others then never do.
@@ -76,6 +78,11 @@ def _rgb_stated(tags: ColorTags) -> ColorTags:
     """What tags of an RGB picture mean where they say nothing: encoders differ in whether they write it."""
     matrix = RGB if tags.matrix == UNSPECIFIED else tags.matrix
     return replace(tags, matrix=matrix, full_range=tags.full_range is not False)
+
+
+def _gray_stated(tags: ColorTags) -> ColorTags:
+    """Gray pictures are tagged as RGB by PNG and its like, which video codecs cannot say without three planes."""
+    return replace(tags, matrix=UNSPECIFIED) if tags.matrix == RGB else tags
 
 
 def _in_words(tags: ColorTags) -> str:
