@@ -1,6 +1,6 @@
 """Measures models on compressed video and writes the tables of docs/models.md.
 
-    python -m benchmarks.models ../shared --model span --results models.json --table models.md
+    python -m benchmarks.models ../shared --model span --results models.json --into docs/models.md
 
 Clips of different kinds, and screen recordings, are shrunk by two, encoded, decoded, enlarged and compared, as by
 `vidsr eval`. Beside each --model stand bicubic interpolation and the official checkpoints (--official, from
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -164,6 +165,14 @@ def markdown(rows: Sequence[Row]) -> Iterator[str]:
         )
 
 
+def replaced(document: str, tables: str) -> str:
+    """The document with these tables in place of those with the same titles; others are left out."""
+    for title, lines in re.findall(r"^(.+:)\n\n((?:\|.*\n)+)", tables, re.MULTILINE):
+        place = re.compile(rf"^{re.escape(title)}\n\n(?:\|.*\n)+", re.MULTILINE)
+        document = place.sub(lambda found, new=f"{title}\n\n{lines}": new, document)
+    return document
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shared", type=Path, help="folder with clips/ and weights/")
@@ -172,7 +181,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=16, metavar="N", help="of each clip, in runs of 8; default 16")
     parser.add_argument("--precision", default="fp32", choices=["auto", "fp32", "bf16", "fp16", "int8"])
     parser.add_argument("--results", type=Path, required=True, metavar="FILE.json", help="read, and written as it goes")
-    parser.add_argument("--table", type=Path, metavar="FILE.md", help="default: standard output")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--table", type=Path, metavar="FILE.md", help="default: standard output")
+    where.add_argument("--into", type=Path, metavar="FILE.md", help="there instead of the tables with the same titles")
     choices = parser.parse_args()
     choices.model = choices.model or [models.DEFAULT]
     kept: dict[str, Row] = json.loads(choices.results.read_text()) if choices.results.exists() else {}
@@ -183,7 +194,9 @@ def main() -> None:
         part.replace(choices.results)
 
     text = "\n".join(markdown(measured(choices, kept, save)))
-    if choices.table:
+    if choices.into:
+        choices.into.write_text(replaced(choices.into.read_text(encoding="utf-8"), text), encoding="utf-8")
+    elif choices.table:
         choices.table.write_text(text, encoding="utf-8")
     else:
         print(text)
