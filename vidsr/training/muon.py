@@ -6,7 +6,8 @@ For convolutions a matrix is one row an output channel. Measured here from scrat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,6 +36,17 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     return result
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Hundreds of small products: two threads would meet after each, and wait where another program has a core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Muon(torch.optim.Optimizer):
     """For weights of two or more dimensions.
 
@@ -48,6 +60,10 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step, Nesterov's way."""
+        with _one_thread():
+            self._step()
+
+    def _step(self) -> None:
         for group in self.param_groups:
             keep = group["momentum"]
             for weight in group["params"]:
