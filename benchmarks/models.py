@@ -1,6 +1,7 @@
 """Measures models on compressed video and writes the tables of docs/models.md.
 
-    python -m benchmarks.models ../shared --model span --results models.json --into docs/models.md
+    python -m benchmarks.models ../shared --model span --model span-clean --model span-fast --frames 8 \
+        --results models.json --into docs/models.md
 
 Clips of different kinds, and screen recordings, are shrunk by two, encoded, decoded, enlarged and compared, as by
 `vidsr eval`. Beside each --model stand bicubic interpolation and the official checkpoints (--official, from
@@ -65,10 +66,12 @@ def opened(choices: argparse.Namespace, stack: ExitStack) -> Iterator[tuple[str,
     for name in choices.official:
         weights = choices.shared / "weights" / f"{name}.safetensors"
         # The weights are what counts; how they are imported may change.
-        paths.append((f"official {name}", weights, import_checkpoint(weights, name, folder=folder)))
+        paths.append((f"official {name}", weights, import_checkpoint(weights, name, folder=folder, overwrite=True)))
     for name in choices.model:
         path = models.load(name).path
         paths.append((Path(name).stem, path, path))
+    if len({shown for shown, *_ in paths}) < len(paths):
+        raise SystemExit("two models have the same name: give one of the files another")
     for shown, known, path in paths:
         key = hashlib.sha256(known.read_bytes()).hexdigest()[:16]
         upscaler = stack.enter_context(Upscaler(str(path), precision=choices.precision))

@@ -1,5 +1,4 @@
-"""Makes the pictures of `models.md` that show compressed video: `python docs/make_models.py ../shared`, with the extra
-train."""
+"""Makes the pictures of compressed video in `models.md`: `python docs/make_models.py ../shared`, with Pillow."""
 
 from __future__ import annotations
 
@@ -26,7 +25,8 @@ OPTIONS = ("--shrink", "--crf", "23", "--zoom", "4", "--crops", "2")
 def main() -> None:
     shared, target = Path(sys.argv[1]), Path(__file__).resolve().parent / "models"
     with tempfile.TemporaryDirectory() as folder:
-        official = import_checkpoint(shared / "weights/spanx2_ch48.safetensors", "official", folder=Path(folder))
+        weights = shared / "weights/spanx2_ch48.safetensors"
+        official = import_checkpoint(weights, "official", folder=Path(folder), overwrite=True)
         for name, clip in CLIPS.items():
             sheet = Path(folder, f"{name}.png")
             models = MODELS.format(official=official)

@@ -49,7 +49,8 @@ def _safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         with safe_open(path, "pt") as opened:
             state = {key: opened.get_tensor(key).float().numpy() for key in opened.keys()}  # noqa: SIM118 - not a dict
-            return state, dict(opened.metadata() or {})
+            # In an order of chance, which would make another file of the same model each time.
+            return state, dict(sorted((opened.metadata() or {}).items()))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: not a readable safetensors file ({first_line(error)})") from error
 

@@ -35,10 +35,10 @@ _ROUNDS, _SWEEP_ROUNDS = 3, 5
 _AS_VIDSR = "As vidsr"
 _HELP = """Measures how fast this machine enlarges video, says what limits it, and what would help.
 
-IN is measured with as it is; without it a clip is made. First what the machine can do at most, then every stage alone,
-then whole runs in turn with them; at last what might help is tried for a moment. A minute or two, more where stages are
-slow; nothing else should run meanwhile. It keeps nothing but what is asked for, and compiled models in the cache; it
-sends nothing anywhere.
+With IN, that video is measured as it is; without it a clip is made. First what the machine can do at most, then every
+stage alone, then whole runs in turn with them; at last what might help is tried for a moment. A minute or two, more
+where stages are slow; nothing else should run meanwhile. It keeps nothing but what is asked for, and compiled models in
+the cache; it sends nothing anywhere.
 
 \b
   vidsr bench                                   640x360, with the settings that `vidsr` takes by itself
@@ -103,8 +103,8 @@ sends nothing anywhere.
     "--sweep",
     section="Other ways",
     metavar="LIST",
-    help="Instead measure whole runs of all that there is of these, in turn: backend, precision, slots, streams; with "
-    "commas between.",
+    help="Instead measure whole runs with everything there is of these, in turn: backend, precision, slots, streams; "
+    "with commas between.",
 )
 @option(
     "--against",

@@ -90,10 +90,10 @@ def _table(rows: list[dict[str, Any]]) -> None:
 def import_model(
     checkpoint: Path, name: str, license: str, notes: tuple[tuple[str, str], ...], overwrite: bool, debug: bool
 ) -> None:
-    """Turns CHECKPOINT (.safetensors, .pth) into a model. Needs torch: pip install torch safetensors.
+    """Turns CHECKPOINT (.safetensors, .pth, .pt, .ckpt) into a model. Needs torch: pip install torch safetensors.
 
     The network is recognised by its weights: our own, and with spandrel installed (pip install 'vidsr[spandrel]') many
-    more, whose model is compared with the network first. What nobody knows is refused by name. Pickled files are read
+    more, whose model is compared with the network first. An unknown network is refused. Pickled files are read
     weights-only and can run no code.
     """
     from vidsr import models

@@ -22,13 +22,13 @@ _LABEL = 12
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with more in it.")
-@click.option("--no-smoke", is_flag=True, help="Only look what is there; do not run a model.")
+@click.option("--no-smoke", is_flag=True, help="Only look at what is there; do not run a model.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def doctor(as_json: bool, no_smoke: bool, debug: bool) -> int:
     """Says what vidsr finds on this machine, what of it works, and what to do about the rest.
 
     Every usable backend runs the default model on one small picture, which is compared with a reference. What it
-    prints belongs into a report of a fault. It sends nothing anywhere.
+    prints belongs in a bug report. It sends nothing anywhere.
 
     Exits with 0 if the backend that vidsr takes by itself works and gives what it should, else with 1.
     """

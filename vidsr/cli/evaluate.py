@@ -78,7 +78,7 @@ CODEC_HELP = "h264, hevc, vp9, av1, mpeg2, or none to shrink only."
     default="span",
     show_default=True,
     metavar="NAME|FILE.onnx",
-    help="Model to measure; for a clip also several: span,official,my.onnx. Bicubic is always measured beside them.",
+    help="Model to measure; for a clip also several: span,span-fast,my.onnx. Bicubic is always measured beside them.",
 )
 @click.option(
     "--codec", default="h264", show_default=True, metavar="NAME", help=f"Clip: what it is encoded with: {CODEC_HELP}"

@@ -22,7 +22,8 @@ __all__ = ["train_model"]
 @click.argument("recipe", metavar="RECIPE")
 @click.option(
     "--pictures", "folders", required=True, multiple=True, metavar="DIR", type=click.Path(path_type=Path),
-    help="Folder of large, clean pictures and clips to learn from; may be repeated.",
+    help="Folder of clean pictures and clips to learn from, each at least as large as the recipe's patch_px; may be "
+    "repeated.",
 )  # fmt: skip
 @click.option(
     "--out", required=True, metavar="DIR", type=click.Path(path_type=Path),
@@ -38,8 +39,9 @@ __all__ = ["train_model"]
 )  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps to train.  [default: the recipe's]")
 @click.option(
-    "--seed", type=click.IntRange(0), metavar="N", help="Of data, weights and crops.  [default: the recipe's]"
-)
+    "--seed", type=click.IntRange(0, 2**63 - 1), metavar="N",
+    help="Of data, weights and crops.  [default: the recipe's]",
+)  # fmt: skip
 @click.option("--device", default="auto", show_default=True, metavar="NAME", help="cpu, cuda, cuda:1, ...")
 @click.option("--license", default="", metavar="TEXT", help="Licence of the weights; it goes into the model.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -81,7 +83,8 @@ def train_model(
     if path is None:
         click.echo(f"stopped; the same command goes on from {out}")
         return 130
-    click.echo(f"{path}: use it with --model {path}, or install it with `vidsr import`")
+    weights = path.with_suffix(".safetensors")
+    click.echo(f"{path}: use it with --model {path}, or install it with `vidsr import {weights} --name NAME`")
     return 0
 
 

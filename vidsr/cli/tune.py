@@ -37,7 +37,7 @@ _MOST_SECONDS = 3600
     show_default=True,
     section="What is measured",
     metavar="N",
-    help="For so long it measures; slow models and large frames need more for a result that is sure.",
+    help="How long to measure; slow models and large frames need more for a result that is sure.",
 )
 @option("--show", is_flag=True, section="Other ways", help="Instead say what is kept.")
 @option(
@@ -52,7 +52,7 @@ def tune(
     source: Path | None, size: str | None, seconds: Fraction, show: bool, forget: bool, as_json: bool,
     debug: bool, **choices: Any,
 ) -> None:  # fmt: skip
-    """Finds how many frames at once (--streams, --slots) are fastest on this machine, in under a minute, and keeps
+    """Finds how many frames at once (--streams, --slots) are fastest on this machine, and keeps
     that: later runs take it where these options, and --memory, are not given, and say "tuned".
 
     Whole runs with IN, or a clip that is made, are measured in turn; nothing else should run meanwhile. Something else

@@ -54,8 +54,8 @@ Other commands (each has its own --help):
 What is done lies in out.mp4.vidsr/ until the output is complete. After Ctrl-C, a crash or a power cut, the same
 command with --resume goes on there and makes the same frames as a run that was never interrupted.
 
-Exit codes: 0 done, 1 failed, 2 used wrongly, 3 done but OUT differs from IN, 130 stopped, 141 OUT was a pipe, and
-whoever read it has closed it.
+Exit codes: 0 done, 1 failed, 2 used wrongly, 3 done but OUT differs from IN, 70 an internal error, 130 stopped,
+141 OUT was a pipe, and whoever read it has closed it.
 """
 
 
@@ -97,7 +97,7 @@ whoever read it has closed it.
     default="auto",
     show_default=True,
     section="Picture",
-    help="Keep speckles of a model that leaves all reason on hard patterns out of the picture; auto does it where "
+    help="Keep out of the picture the speckles that some models draw on hard patterns; auto does it where "
     "`vidsr eval --stability` finds that.",
 )
 @option(
@@ -125,14 +125,15 @@ whoever read it has closed it.
     show_default=True,
     section="Other tracks",
     metavar="LIST",
-    help="Which to keep: all, none, audio, subtitle, attachment, cover, data, audio:eng, 3 (FFmpeg's number); "
+    help="Which to keep: all, none, video, audio, subtitle, attachment, cover, data, audio:eng, 3 (FFmpeg's number); "
     "-subtitle for all but.",
 )
 @option(
     "--strict",
     is_flag=True,
     section="Other tracks",
-    help="Refuse any loss (times on a container's grid are none), and end at the first damage in the input.",
+    help="Refuse any loss (times rounded to what the container holds are none), and end at the first damage in the "
+    "input.",
 )
 @option(
     "--encoder",
@@ -247,14 +248,16 @@ whoever read it has closed it.
     type=click.IntRange(1, 16),
     section="Machine",
     metavar="N",
-    help="Frames in flight, on each card where there are several: more hide copies, fewer take less memory.",
+    help="Frames in flight, on each card where there are several: more hide copies, fewer take less memory.  "
+    "[default: 3 and one for each stream, fewer for very large frames]",
 )
 @option(
     "--streams",
     type=click.IntRange(1, 16),
     section="Machine",
     metavar="N",
-    help="Frames that a processor computes at once, each on its share of the cores; takes memory for each.",
+    help="Frames that a processor computes at once, each on its share of the cores; takes memory for each.  "
+    "[default: 2 for light models, else 1]",
 )
 @option(
     "--reuse",

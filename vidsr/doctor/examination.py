@@ -47,7 +47,8 @@ def examine(*, smoke: bool = True, observer: Callable[[str], None] = lambda text
     chosen = auto(checks, preference)
     advised = advice(checks, chosen, found["nvidia"], found["installation"])
     if broken:
-        advised.insert(0, {"problem": broken, "command": "pip install --force-reinstall vidsr"})
+        # Not by its name: `vidsr` on PyPI is another project.
+        advised.insert(0, {"problem": broken, "command": "pip install --force-reinstall ., in vidsr's folder"})
     return Report(
         vidsr=vidsr.__version__,
         python=platform.python_version(),

@@ -41,13 +41,13 @@ _BIAS_SHARE = 0.2
 _CALIBRATION_BATCHES = 4
 _CHROMA = 0.25
 _LEAST_ERROR = 1e-5
-"""50 dB: what is nearer than that needs no more work."""
+"""50 dB, about what 8 bits can show: beyond it a crop counts less and less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A line of the log. loss: in dB, mean since the line before. psnr_y: of the averaged weights on the shots kept
-    back, in dB, None where it was not measured."""
+    """A line of the log. loss: in dB, mean since the line before, or since the run was taken up again. psnr_y: of the
+    averaged weights on the shots kept back, in dB, None where it was not measured."""
 
     step: int
     loss: float

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vidsr.errors import BackendError
+from vidsr.errors import BackendError, first_line
 
 __all__ = ["Machine", "prepare_process"]
 
@@ -31,7 +31,11 @@ class Machine:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise BackendError(f"--device {device}: torch finds no CUDA card here; leave it out to use the processor")
-        self.device = torch.device(device)
+        try:
+            self.device = torch.device(device)
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise BackendError(f"--device {device}: torch cannot use it ({first_line(error)})") from error
         if self.device.type == "cuda":
             self.bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         else:

@@ -1,6 +1,6 @@
 """Muon (Jordan et al., 2024): momentum whose matrices are made nearly orthogonal before they are applied.
 
-For convolutions a matrix is one row an output channel. Measured here from scratch against Adam: docs/models.md.
+For convolutions a matrix is one row an output channel. Measured here from scratch against Adam: docs/design.md.
 """
 
 from __future__ import annotations

@@ -178,6 +178,8 @@ def _create(folder: Path, data: DataRecipe, scale: int) -> None:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in shapes:
+            (folder / f"{name}.npy").unlink(missing_ok=True)
         wanted, free = sum(map(math.prod, shapes.values())), shutil.disk_usage(folder).free
         # A full disk under a mapped file would end the process without a word.
         if wanted > free:

@@ -106,7 +106,8 @@ def calibrate(network: nn.Module, pictures: Iterable[Tensor]) -> None:
 
 def _sample(x: Tensor) -> Tensor:
     values = x.detach().flatten().float()
-    return values[:: max(1, len(values) // _SAMPLES)]
+    # Odd, or every sample could be of the same columns.
+    return values[:: max(1, len(values) // _SAMPLES) | 1]
 
 
 def _best_range(values: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class TrainRecipe:
     steps: int = 10000
     batch: int = 16
     patch_px: int = 48
-    rate: float = 0.01
+    rate: float = 0.004
     warmup: int = 100
     ema: float = 0.998
     calm: float = 0.0
@@ -124,6 +124,7 @@ def _check(recipe: Recipe, path: Path) -> None:
         "[train] rate must be more than 0, and finite": 0 < train.rate < math.inf,
         "[train] warmup must not be negative": train.warmup >= 0,
         "[train] ema and teach must be 0 to 1, below 1 for ema": 0 <= train.ema < 1 and 0 <= train.teach <= 1,
+        "[train] seed must be 0 to 2**63 - 1": 0 <= train.seed < 2**63,
         "[train] calm must not be negative, and finite": 0 <= train.calm < math.inf,
         "[train] bits must be 0 or 8": train.bits in (0, 8),
     }

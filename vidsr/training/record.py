@@ -30,7 +30,10 @@ class Record:
         if self._path.exists():
             try:
                 with self._path.open(newline="", encoding="utf-8") as lines:
-                    self._rows = {int(row["step"]): row for row in csv.DictReader(lines)}
+                    reader = csv.DictReader(lines)
+                    self._rows = {int(row["step"]): row for row in reader}
+                    if list(reader.fieldnames or ()) != list(_COLUMNS):
+                        raise ValueError("other columns")
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{self._path}: not the log of a run; remove it to begin a new one") from error
 

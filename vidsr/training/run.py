@@ -54,6 +54,7 @@ class Order:
             ("--teacher", self.teacher),
             ("--steps", self.steps),
             ("--seed", self.seed),
+            ("--device", self.device if self.device != "auto" else None),
         ):
             parts += [name, str(value)] if value is not None else []
         return shlex.join([*parts, "--out", str(self.out)])
@@ -78,12 +79,13 @@ def run(order: Order, watch: Watch, stopped: Callable[[], bool] = lambda: False)
     recipe = _recipe(order)
     pictures = [path for folder in order.folders for path in _sources(folder)]
     machine = Machine(order.device)
-    start, begun = read_start(order.init) if order.init else (None, None)
+    start, begun = read_start(order.init) if order.init is not None else (None, None)
     network_from(recipe, start)  # refuses a start that does not fit, before minutes are spent
     teacher = machine.placed(read_teacher(order.teacher, recipe.model.scale)) if order.teacher else None
     data = order.out / "data"
     made = (data / "kinds.json").exists()
-    _claim(order, recipe, pictures, begun, machine, bound=made)
+    begun_before = made or (order.out / "last.pt").exists()
+    _claim(order, recipe, pictures, begun, machine, bound=begun_before)
     if not made and not prepare(
         recipe.data, pictures, data,
         scale=recipe.model.scale, seed=recipe.train.seed, on_progress=watch.preparing, stopped=stopped,
@@ -136,8 +138,8 @@ def _recipe(order: Order) -> Recipe:
 def _claim(
     order: Order, recipe: Recipe, pictures: list[Path], begun: Path | None, machine: Machine, *, bound: bool
 ) -> None:
-    """Makes the folder this run's. begun: the file it begins from. bound: it has training data, and may be another's:
-    they would be mixed without a word. Raises InputError for that, OutputError."""
+    """Makes the folder this run's. begun: the file it begins from. bound: it has training data or weights, and may be
+    another's: they would be mixed without a word. Raises InputError for that, OutputError."""
     said = {
         "recipe": repr(recipe),
         "pictures": _digest(repr([(path.name, path.stat().st_size) for path in pictures]).encode()),

@@ -61,12 +61,18 @@ def _from_clip(
     top = int(rng.integers(stream.height - side + 1))
     left = int(rng.integers(stream.width - side + 1))
     if container.duration:
-        container.seek(int(rng.uniform(0, 0.9) * container.duration))
+        begin = container.start_time or 0
+        try:
+            container.seek(begin + int(rng.uniform(0, 0.9) * container.duration))
+        except (av.error.FFmpegError, OSError) as error:
+            raise InputError(f"{path} cannot be read: {error}") from error
     pictures = [picture[top : top + side, left : left + side] for picture in _frames(path, container, frames)]
     if not pictures:
         raise InputError(f"{path}: no frame of it can be read; take it out of the training folder")
     # Near the end of a clip its last frame stands still.
     pictures += pictures[-1:] * (frames - len(pictures))
+    if any(picture.shape != pictures[0].shape for picture in pictures):
+        raise InputError(f"{path} changes its size midway; take it out of the training folder")
     clip = np.stack(pictures)
     return clip if shrink == 1 else degrade(clip, shrink, CLEAN, rng)
 

@@ -65,7 +65,8 @@ def _colour(found: VideoInfo, expected: Expectation) -> Check:
     if found.layout.family == "rgb":
         wanted, is_now = _rgb_stated(wanted), _rgb_stated(is_now)
     elif given.layout.family == "gray":
-        wanted, is_now = _gray_stated(wanted), _gray_stated(is_now)
+        wanted = _gray_stated(wanted)
+        is_now = _gray_stated(is_now) if found.layout.family == "gray" else is_now
     for name in names:
         before, after = getattr(wanted, name), getattr(is_now, name)
         # A range that is not stated is the limited one; some codecs always state it, others then never do.
