@@ -164,7 +164,8 @@ def _cartoon(pen: Pen) -> None:
     outline = (pen.whole(0, 50), pen.whole(0, 40), pen.whole(0, 50))
     width = float(pen.rng.uniform(1, 3.5))
     for _ in range(pen.whole(4, 14)):
-        shape = pen.blob(pen.point(), float(pen.rng.uniform(*sorted((8, pen.width / 3)))))
+        least, most = sorted((8.0, pen.width / 3))
+        shape = pen.blob(pen.point(), float(pen.rng.uniform(least, most)))
         pen.polygon(shape, pen.color())
         if pen.chance(0.85):
             pen.line([*shape, shape[0]], outline, width)
