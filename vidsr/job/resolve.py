@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidsr import models
-from vidsr.color import RGB, ColorTags
+from vidsr.color import RGB, UNSPECIFIED, ColorTags
 from vidsr.errors import InputError, OutputError, UsageError
 from vidsr.frame import FrameLayout, VideoTrack
 from vidsr.job.engine import guard_note, idle_note, plan_engine
@@ -166,7 +166,9 @@ def output_tags(source: SourceInfo, target: FrameLayout) -> ColorTags:
     """The source's tags as they are, or definite ones where the family changes and a player could not guess."""
     video = source.video
     if video.layout.family == target.family:
-        return video.color
+        # Gray PNGs are tagged as RGB, which a stream that players decode as 4:2:0 must not be.
+        untrue = target.family == "gray" and video.color.matrix == RGB
+        return replace(video.color, matrix=UNSPECIFIED) if untrue else video.color
     if target.family == "rgb":
         return replace(video.color, matrix=RGB, full_range=True)
     plain = replace(video.color, full_range=video.color.full_range if video.layout.family == "gray" else False)
