@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 WIDTH, HEIGHT = 96, 80
 CHROMA = {"yuv420p10le": (2, 2), "yuv422p10le": (1, 2), "yuv444p10le": (1, 1)}
 TURNS = list(itertools.product((False, True), repeat=2))
-LIMIT, MODEL_LIMIT = 0.05, 0.06
+LIMIT = 0.05
 """Pixels of the output."""
 _EDGE = 12
 """Source pixels at the border that are not looked at: there the waves end and edges repeat."""
@@ -164,10 +164,9 @@ def test_we_move_nothing(clips: dict[str, Path], exact: dict[str, str], cubic: s
 def test_our_models_move_nothing(
     clips: dict[str, Path], exact: dict[str, str], name: str, model: str, scale: str
 ) -> None:
-    """`span` itself moves slow waves of chroma by 0.052, and is not asked at 8."""
+    """By eight `span` moves slow waves of chroma by 0.09, and is not asked."""
     found = measured(clips[name], CHROMA[name], scale=Fraction(scale), model=model, **exact)
-    assert np.abs(found[0]).max() < LIMIT, found
-    assert np.abs(found).max() < MODEL_LIMIT, found
+    assert np.abs(found).max() < LIMIT, found
 
 
 @pytest.mark.parametrize(
