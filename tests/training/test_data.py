@@ -233,10 +233,12 @@ def test_motion_neither_blurs_nor_leaves_the_picture(tmp_path: Path) -> None:
 
 
 def test_clips_give_their_own_motion(tmp_path: Path) -> None:
+    """Wherever one of them begins: this one has a single key frame, and its format no index."""
     path = write_clip(tmp_path / "a.mpg", dots(96, 192), 12, 4)
-    clip = shot(path, 3, 64, np.random.default_rng(1)).astype(float)
-    steps = [np.abs(clip[1, :, :-move] - clip[0, :, move:]).mean() for move in range(1, 8)]
-    assert int(np.argmin(steps)) + 1 == 4
+    for seed in range(10):
+        clip = shot(path, 3, 64, np.random.default_rng(seed)).astype(float)
+        steps = [np.abs(clip[1, :, :-move] - clip[0, :, move:]).mean() for move in range(1, 8)]
+        assert int(np.argmin(steps)) + 1 == 4
 
 
 def test_clips_of_fields_are_refused(tmp_path: Path) -> None:

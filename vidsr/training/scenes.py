@@ -60,13 +60,12 @@ def _from_clip(
     side = patch_px * shrink
     top = int(rng.integers(stream.height - side + 1))
     left = int(rng.integers(stream.width - side + 1))
-    if container.duration:
-        begin = container.start_time or 0
-        try:
-            container.seek(begin + int(rng.uniform(0, 0.9) * container.duration))
-        except (av.error.FFmpegError, OSError) as error:
-            raise InputError(f"{path} cannot be read: {error}") from error
-    pictures = [picture[top : top + side, left : left + side] for picture in _frames(path, container, frames)]
+    position = (container.start_time or 0) + int(rng.uniform(0, 0.9) * (container.duration or 0))
+    whole = list(_frames(path, container, frames, position if container.duration else None))
+    if not whole:  # without an index, a seek may land behind the last key frame
+        with open_input(path) as again:
+            whole = list(_frames(path, again, frames))
+    pictures = [picture[top : top + side, left : left + side] for picture in whole]
     if not pictures:
         raise InputError(f"{path}: no frame of it can be read; take it out of the training folder")
     # Near the end of a clip its last frame stands still.
@@ -77,8 +76,13 @@ def _from_clip(
     return clip if shrink == 1 else degrade(clip, shrink, CLEAN, rng)
 
 
-def _frames(path: Path, container: av.container.InputContainer, count: int) -> Iterator[NDArray[Any]]:
+def _frames(
+    path: Path, container: av.container.InputContainer, count: int, position: int | None = None
+) -> Iterator[NDArray[Any]]:
+    """RGB pictures from a position in microseconds on, or from the first."""
     try:
+        if position is not None:
+            container.seek(position)
         for frame in islice(container.decode(video=0), count):
             if frame.interlaced_frame:
                 raise InputError(f"{path} is interlaced; training needs whole pictures: deinterlace it first")
