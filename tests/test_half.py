@@ -363,15 +363,11 @@ def ramp_report(span: onnx.ModelProto) -> dict[str, Any]:
     return ramps(span, {"half": rounded(half(span))}, 2)
 
 
-@pytest.mark.parametrize("bits", [8, 10, 12])
-def test_ramp(ramp_report: dict[str, Any], bits: int) -> None:
-    """No banding: no code value of the FP32 result is missing."""
+@pytest.mark.parametrize(("bits", "mean"), [(8, 0.1), (10, 0.1), (12, 0.2)])
+def test_ramp(ramp_report: dict[str, Any], bits: int, mean: float) -> None:
+    """No banding: no code value of the FP32 result is missing, none is off by two, and few are off at all."""
     report = ramp_report[str(bits)]
     assert report["codes"] > 200 * 2 ** (bits - 8)
     assert report["half"]["missing"] == 0
     assert report["half"]["difference_max"] <= 1
-
-
-def test_ramp_differs_by_less_than_a_tenth_of_a_12_bit_code(ramp_report: dict[str, Any]) -> None:
-    """In codes of 16 bits: those of 12 would rather say how near to the middle of two codes the values happen to lie."""
-    assert ramp_report["16"]["half"]["difference_mean"] < 0.1 * 2**4
+    assert report["half"]["difference_mean"] < mean
