@@ -241,6 +241,20 @@ def test_clips_give_their_own_motion(tmp_path: Path) -> None:
         assert int(np.argmin(steps)) + 1 == 4
 
 
+def test_clips_that_change_their_size_are_refused(tmp_path: Path) -> None:
+    """Where frames of both sizes are met, and where those of the other size alone."""
+    path = write_clip(tmp_path / "a.mpg", dots(96, 192), 12, 4)
+    path.write_bytes(path.read_bytes() + write_clip(tmp_path / "b.mpg", dots(80, 160), 12, 4).read_bytes())
+    refused = []
+    for seed in range(20):
+        try:
+            assert shot(path, 3, 64, np.random.default_rng(seed)).shape == (3, 64, 64, 3)
+        except InputError as error:
+            refused.append(str(error))
+    assert len(refused) > 2
+    assert all("a.mpg changes its size midway" in message for message in refused)
+
+
 def test_clips_of_fields_are_refused(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mpg", dots(96, 128), 4, 1, flags="+ildct+ilme")
     with pytest.raises(InputError, match=r"a\.mpg is interlaced"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -312,6 +313,8 @@ class TestRun:
         order.out.unlink()
         (order.out / "data").mkdir(parents=True)
         (order.out / "data/kinds.json").write_text("{}")
+        with pytest.raises(InputError, match=r"out: data or weights, but no run\.json"):
+            run(order, Silent())
         for text in ("[]", "{"):
             (order.out / "run.json").write_text(text)
             with pytest.raises(InputError, match=r"run\.json: damaged"):
@@ -341,6 +344,9 @@ class TestRun:
             assert file == path
             start = network_from(read_recipe(recipe), begun)
             assert all(np.array_equal(start.state_dict()[key].numpy(), value) for key, value in state.items())
+        order = Order(recipe=str(recipe), folders=(pictures,), out=tmp_path / "second", init=str(weights), steps=1)
+        second = run(order, Silent())
+        assert models.load(str(second)).metadata["init"] == f"sha256 {hashlib.sha256(weights.read_bytes()).hexdigest()}"
 
     def test_cannot_begin_from_every_model(self, shared: Path) -> None:
         with pytest.raises(InputError, match="cannot be begun from"):

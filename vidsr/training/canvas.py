@@ -42,7 +42,7 @@ def faces(kind: str) -> tuple[Path, ...]:
             name = family.replace("_", "-")
             raise InputError(f"drawing screens needs the font package fontpkg-{name}; pip install 'vidsr[train]'")
         files = Path(package.submodule_search_locations[0]) / "files"
-        # The thinnest weights are for headlines, and vanish at the sizes of text.
+        # The thinnest and the boldest weights are for headlines; the thin ones vanish at the sizes of text.
         found += sorted(
             path for path in files.glob("*.ttf") if not any(thin in path.name for thin in ("Thin", "Extra"))
         )

@@ -1,9 +1,9 @@
 """The training loop: from a recipe and a store to weights, with nothing hidden.
 
 A step: crops of small pictures in, the output's error against the large ones in dB (and that of its change between
-two frames of a shot, where the recipe wants calm), Muon for the convolutions and Adam for their biases, a running
-average of the weights. Everything random is drawn from the recipe's seed and the step's number, so a run that was
-stopped goes on as if it had not been.
+two frames of a shot, where the recipe wants calm), Muon for the convolutions, Adam for their biases and INT8 ranges, a
+running average of the weights. Everything random is drawn from the recipe's seed and the step's number, so a run that
+was stopped goes on as if it had not been.
 """
 
 from __future__ import annotations

@@ -228,7 +228,7 @@ _COLORS: tuple[tuple[Color, Color], ...] = (
     ((40, 44, 52), (92, 99, 112)),
     ((0, 43, 54), (131, 148, 150)),
 )
-"""Ground and ink; black on white and white on black are drawn half of the time."""
+"""Ground and ink; every other page is black on white or white on black, of the others any."""
 
 
 def draw_page(width: int, height: int, rng: np.random.Generator, name: str | None = None) -> Page:

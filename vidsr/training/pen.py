@@ -40,7 +40,7 @@ class Pen:
         return bool(self.rng.random() < share)
 
     def color(self) -> Color:
-        """Any, every other time a strong one."""
+        """Any, three times in ten a strong one."""
         levels = self.rng.choice([0, 255], 3) if self.chance(0.3) else self.rng.integers(0, 256, 3)
         return int(levels[0]), int(levels[1]), int(levels[2])
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from vidsr.durable import write_whole
 from vidsr.errors import InputError, OutputError, UsageError
+from vidsr.machine import cores
 from vidsr.training.canvas import FAMILIES, faces
 from vidsr.training.kinds import KINDS, shots_of
 from vidsr.training.scenes import check
@@ -32,6 +33,8 @@ __all__ = ["DataRecipe", "prepare"]
 _SHOTS_PER_REEL = 16
 _LOOK_SECONDS = 0.2
 """How often it is asked whether to stop."""
+_MOST_WORKERS = 61
+"""Windows waits for no more at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +100,8 @@ def prepare(
     [K, 2, scale*h, scale*w, 3], the same two before all degradation. kinds.json, written last: {"kinds": [names],
     "kind": [K indices]}. on_progress: told the part done, up to 1.
     False if `stopped` ended it: then there is no kinds.json, and what is there is made again.
-    Raises InputError for pictures that cannot be used, UsageError for a recipe that cannot, OutputError.
+    Raises InputError for pictures that cannot be used, UsageError for a recipe that cannot, EncoderError where FFmpeg
+    lacks an encoder, OutputError.
     """
     data.check(scale)
     counts = data.counts()
@@ -125,7 +129,7 @@ def _made(reels: Iterable[_Reel], on_rows: Callable[[int], None], stopped: Calla
     """Fills all reels' rows, a process a core; False if it was stopped. on_rows: told how many are done."""
     context = multiprocessing.get_context("spawn")
     end, lifeline = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(os.cpu_count(), context, _begin, (end,))
+    pool = ProcessPoolExecutor(min(cores(), _MOST_WORKERS), context, _begin, (end,))
     rows = 0
     try:
         # The lifeline goes first, however this ends: without it workers do not finish what nobody waits for.

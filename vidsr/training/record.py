@@ -66,7 +66,7 @@ class Record:
         scored = [row for row in self._rows.values() if row["psnr_y"]]
         if scored:
             right = axes.twinx()
-            right.set_ylabel("PSNR-Y of shots kept back, of pictures trained on (dB)")
+            right.set_ylabel("PSNR-Y of shots kept back (dB)")
             steps = [int(row["step"]) for row in scored]
             right.plot(steps, [float(row["psnr_y"]) for row in scored], "o-", color="tab:orange")
         drawn = io.BytesIO()

@@ -74,7 +74,7 @@ def run(order: Order, watch: Watch, stopped: Callable[[], bool] = lambda: False)
     """Trains and writes OUT/NAME.safetensors and OUT/NAME.onnx, whose path comes back; None if it was stopped.
 
     Raises UsageError for a recipe, InputError for pictures, weights or a folder that cannot be used, ModelError for
-    checkpoints, BackendError for a device, OutputError.
+    checkpoints, BackendError for a device, EncoderError for an FFmpeg without an encoder, OutputError.
     """
     recipe = _recipe(order)
     pictures = [path for folder in order.folders for path in _sources(folder)]
@@ -104,7 +104,12 @@ def run(order: Order, watch: Watch, stopped: Callable[[], bool] = lambda: False)
         return None
     record.plot()
     weights = order.out / f"{recipe.name}.safetensors"
-    notes = {"command": order.command(), "data": f"{len(pictures)} pictures and clips", "for": recipe.note}
+    notes = {
+        "command": order.command(),
+        "init": f"sha256 {_digest(begun.read_bytes())}" if begun else "",
+        "data": f"{len(pictures)} pictures and clips",
+        "for": recipe.note,
+    }
     write_weights(weights, network, {key: value for key, value in notes.items() if value})
     return import_checkpoint(weights, recipe.name, license=order.license, folder=order.out, overwrite=True)
 
@@ -153,7 +158,12 @@ def _claim(
         if not bound:
             write_whole(path, json.dumps(said, indent=1).encode())
             return
-        other = json.loads(path.read_bytes())
+        try:
+            other = json.loads(path.read_bytes())
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{order.out}: data or weights, but no run.json that says whose; choose another --out, or remove it"
+            ) from error
         changed = ", ".join(name for name in said if other.get(name, said[name]) != said[name])
     except OSError as error:
         raise OutputError(f"{order.out}: cannot be used for a run ({error.strerror or error})") from error

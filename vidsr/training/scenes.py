@@ -56,23 +56,23 @@ def _from_clip(
 ) -> Clip:
     """Frames as they follow each other from some point on; halved where large enough, which hides their own encode."""
     stream = container.streams.video[0]
-    shrink = 2 if min(stream.width, stream.height) >= 2 * patch_px else 1
+    height, width = stream.height, stream.width
+    shrink = 2 if min(height, width) >= 2 * patch_px else 1
     side = patch_px * shrink
-    top = int(rng.integers(stream.height - side + 1))
-    left = int(rng.integers(stream.width - side + 1))
+    top = int(rng.integers(height - side + 1))
+    left = int(rng.integers(width - side + 1))
     position = (container.start_time or 0) + int(rng.uniform(0, 0.9) * (container.duration or 0))
     whole = list(_frames(path, container, frames, position if container.duration else None))
     if not whole:  # without an index, a seek may land behind the last key frame
         with open_input(path) as again:
             whole = list(_frames(path, again, frames))
-    pictures = [picture[top : top + side, left : left + side] for picture in whole]
-    if not pictures:
+    if not whole:
         raise InputError(f"{path}: no frame of it can be read; take it out of the training folder")
-    # Near the end of a clip its last frame stands still.
-    pictures += pictures[-1:] * (frames - len(pictures))
-    if any(picture.shape != pictures[0].shape for picture in pictures):
+    if any(picture.shape[:2] != (height, width) for picture in whole):
         raise InputError(f"{path} changes its size midway; take it out of the training folder")
-    clip = np.stack(pictures)
+    # Near the end of a clip its last frame stands still.
+    whole += whole[-1:] * (frames - len(whole))
+    clip = np.stack([picture[top : top + side, left : left + side] for picture in whole])
     return clip if shrink == 1 else degrade(clip, shrink, CLEAN, rng)
 
 

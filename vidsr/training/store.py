@@ -22,8 +22,8 @@ Pair = tuple[NDArray[Any], NDArray[Any]]
 class Store:
     """Some shots, spread over all kinds, are kept back for validation. Raises InputError for a folder without a store.
 
-    Other shots of the same pictures are trained on: validation shows that a run learns, and not how well its model does
-    on pictures it has never seen.
+    Where there are more shots than pictures, others of the same pictures are trained on: validation shows that a run
+    learns, and not how well its model does on pictures it has never seen.
     scale: how many times larger the large pictures are.
     """
 
