@@ -5,8 +5,8 @@
 
 Clips of different kinds, and screen recordings, are shrunk by two, encoded, decoded, enlarged and compared, as by
 `vidsr eval`. Beside each --model stand bicubic interpolation and the official checkpoints (--official, from
-../shared/weights), imported into a temporary folder. What --results holds already is not measured again; models are
-known there by what is in their files, the precision and the guard, so a changed one is.
+../shared/weights), imported into a temporary folder. What --results holds already is not measured again; frames and
+models are known there by what they hold, models by the precision and the guard as well, so what has changed is.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def opened(choices: argparse.Namespace, stack: ExitStack) -> Iterator[tuple[str,
     if len({shown for shown, *_ in paths}) < len(paths):
         raise SystemExit("two models have the same name: give one of the files another")
     for shown, known, path in paths:
-        key = hashlib.sha256(known.read_bytes()).hexdigest()[:16]
+        key = digest(known.read_bytes())
         upscaler = stack.enter_context(Upscaler(str(path), precision=choices.precision))
         if upscaler.scale != SCALE:
             raise SystemExit(f"{shown}: this measures x{SCALE}, it is x{upscaler.scale}")
@@ -87,14 +87,14 @@ def measured(choices: argparse.Namespace, kept: dict[str, Row], save: Callable[[
     with ExitStack() as stack:
         ways = list(opened(choices, stack))
         for clip in [*CLIPS, *SCREENS]:
-            footage = None
+            footage = footage_of(
+                choices.shared / "clips" / clip, frames=choices.frames, largest=LARGEST, multiple=2 * SCALE
+            )
+            seen = digest(b"".join(run.tobytes() for run in footage.runs))
             for codec, crf in CONDITIONS:
-                keys = {shown: f"{clip} {codec} {crf} {choices.frames} {known}" for shown, known, _ in ways}
+                keys = {shown: f"{clip} {seen} {codec} {crf} {known}" for shown, known, _ in ways}
                 missing = [way for way in ways if keys[way[0]] not in kept]
                 if missing:
-                    footage = footage or footage_of(
-                        choices.shared / "clips" / clip, frames=choices.frames, largest=LARGEST, multiple=2 * SCALE
-                    )
                     small = small_of(footage, SCALE, codec, crf)
                     for shown, _, upscale in missing:
                         score = asdict(measure(footage, small, upscale))
@@ -106,6 +106,10 @@ def measured(choices: argparse.Namespace, kept: dict[str, Row], save: Callable[[
                 ]
                 print(clip, codec, crf, file=sys.stderr, flush=True)
     return rows
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -169,10 +173,12 @@ def markdown(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def replaced(document: str, tables: str) -> str:
-    """The document with these tables in place of those with the same titles; others are left out."""
+    """The document with these tables in place of those with the same titles; others are left out, which is said."""
     for title, lines in re.findall(r"^(.+:)\n\n((?:\|.*\n)+)", tables, re.MULTILINE):
         place = re.compile(rf"^{re.escape(title)}\n\n(?:\|.*\n)+", re.MULTILINE)
-        document = place.sub(lambda found, new=f"{title}\n\n{lines}": new, document)
+        document, count = place.subn(lambda found, new=f"{title}\n\n{lines}": new, document)
+        if not count:
+            print(f"not in the document: {title}", file=sys.stderr)
     return document
 
 
