@@ -122,7 +122,8 @@ def run(source: Path, target: Path, model: Path, said: Path) -> None:
 
     code = 99
     try:
-        main([str(source), str(target), "--model", str(model), "--backend", "onnxruntime", "--quiet"])
+        quick = ["--backend", "onnxruntime", "--preset", "ultrafast", "--quiet"]
+        main([str(source), str(target), "--model", str(model), *quick])
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
     finally:
