@@ -34,8 +34,8 @@ CHROMA = {"yuv420p10le": (2, 2), "yuv422p10le": (1, 2), "yuv444p10le": (1, 1)}
 TURNS = list(itertools.product((False, True), repeat=2))
 LIMIT = 0.05
 """Pixels of the output."""
-MODELS_CHROMA = 2 * LIMIT
-"""What a model does itself (docs/design.md): `span` moves slow waves of chroma by 0.065 by four, by 0.096 by eight."""
+CHROMA_BY_4 = 2 * LIMIT
+"""What `span-x4` does itself (docs/design.md): it moves slow waves of chroma by 0.065, and in a chain by 0.096."""
 _EDGE = 12
 """Source pixels at the border that are not looked at: there the waves end and edges repeat."""
 
@@ -167,7 +167,8 @@ def test_our_models_move_nothing(
     clips: dict[str, Path], exact: dict[str, str], name: str, model: str, scale: str
 ) -> None:
     found = measured(clips[name], CHROMA[name], scale=Fraction(scale), model=model, **exact)
-    assert (np.abs(found).max(axis=1) < [LIMIT, MODELS_CHROMA, MODELS_CHROMA]).all(), found
+    chroma = CHROMA_BY_4 if model == "span" and Fraction(scale) >= 4 else LIMIT
+    assert (np.abs(found).max(axis=1) < [LIMIT, chroma, chroma]).all(), found
 
 
 @pytest.mark.parametrize(
