@@ -157,7 +157,8 @@ class Workspace:
             self._rewrite()
 
     def _clear(self) -> None:
-        for entry in self.folder.iterdir():
+        # The journal goes last: work without it, after a kill in between, would be nobody's.
+        for entry in sorted(self.folder.iterdir(), key=lambda entry: entry.name.startswith(_JOURNAL)):
             if entry.name != _LOCK:
                 entry.unlink()
 
