@@ -180,6 +180,35 @@ def test_a_run_killed_behind_the_naming_is_complete(
     assert not folder_of(out).exists()
 
 
+@pytest.mark.parametrize("gone", range(5))
+def test_a_run_killed_while_it_removes_its_folder_is_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: int
+) -> None:
+    """After any number of the folder's files: two segments, the output's other name, the journal, the lock."""
+    out = tmp_path / "out.mp4"
+    left = iter(range(gone))
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    with workspace(out) as opened:
+        add_segment(opened)
+        add_segment(opened)
+        opened.joined.write_bytes(b"done")
+        opened.name(overwrite=False)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Path, "unlink", killed)
+            opened.remove()
+    with workspace(out, "resume") as again:
+        assert again.named == (gone < 4)
+        again.remove()
+    assert out.read_bytes() == b"done"
+    assert not folder_of(out).exists()
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "out.mp4.vidsr").write_bytes(b"a file of that name")
     with pytest.raises(OutputError, match=r"out\.mp4\.vidsr"), workspace(tmp_path / "out.mp4"):
