@@ -53,6 +53,18 @@ def test_there_is_a_round_even_without_time() -> None:
     assert medians([measured([1.0, 9.0, 9.0])], 3, seconds=-1) == {"it": 1.0}
 
 
+def test_what_has_fallen_is_measured_until_it_is_as_it_was() -> None:
+    kept = {"it": 2.0, "other": 1.0}
+    other = Ratio(name="other", measure=pytest.fail)
+    ratio = measured([1.0, 1.2, 2.0, 1.4, 1.3, 2.1, 1.9, 1.0, 2.0])
+    assert ratios.insisting([ratio, other], {"it": 1.0, "other": 1.0}, kept, 60) == {"it": 1.9, "other": 1.0}
+
+
+def test_what_stays_fallen_is_given_up() -> None:
+    assert ratios.insisting([measured([1.0])], {"it": 0.9}, {"it": 2.0}, 0.1) == {"it": 1.0}
+    assert ratios.insisting([measured([1.0])], {"it": 0.9}, {"it": 2.0}, 0) == {"it": 0.9}
+
+
 # The command
 
 
@@ -62,6 +74,7 @@ def staged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     path = tmp_path / "ratios.json"
     path.write_text(json.dumps({kind(): {"it": 2.0}, "another": {"it": 50.0}}))
     monkeypatch.setattr(ratios, "KEPT", path)
+    monkeypatch.setattr(ratios, "PATIENCE_SECONDS", 0.1)
     return path
 
 
@@ -73,7 +86,7 @@ def command(monkeypatch: pytest.MonkeyPatch, values: list[float], *arguments: st
 
 @pytest.mark.parametrize(
     ("values", "code"),
-    [([2.0], 0), ([1.8], 0), ([1.6], 0), ([1.0], 1), ([*[1.0] * ratios.MOST_ROUNDS, 2.0], 0)],
+    [([2.0], 0), ([1.8], 0), ([1.6], 0), ([1.0], 1), ([*[1.0] * ratios.MOST_ROUNDS, 2.0, 2.0, 1.0], 0)],
     ids=["as it was", "a tenth less", "a fifth less", "half", "half, but not when measured again"],
 )
 def test_it_fails_where_a_ratio_fell(
