@@ -3,8 +3,8 @@
 Times mean nothing on another machine, or on this one an hour later. A ratio of two runs made in turn does: what the
 pipeline gets of its bound, what it gains over a plain loop, what BF16, exact reuse and tiles cost or save. Those of
 each kind of processor are kept in ratios.json beside this file; another kind is told, not judged. The command fails
-where a ratio has fallen by a quarter and stays there: it is measured again for two minutes, which a neighbour's burst of
-work on the same machine seldom outlasts, and passes with the first median of three that is as it should be.
+where a ratio has fallen by a quarter and stays there: it is measured again for two minutes, which another's work on the
+same machine seldom outlasts, and passes with the first median of three that is as it should be.
 """
 
 from __future__ import annotations

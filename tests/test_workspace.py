@@ -199,9 +199,10 @@ def test_a_run_killed_while_it_removes_its_folder_is_taken_up(
         add_segment(opened)
         opened.joined.write_bytes(b"done")
         opened.name(overwrite=False)
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Path, "unlink", killed)
+        monkeypatch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
             opened.remove()
+        monkeypatch.undo()
     with workspace(out, "resume") as again:
         assert again.named == (gone < 4)
         again.remove()
