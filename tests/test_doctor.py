@@ -215,6 +215,8 @@ INTERRUPTED = """
 import os, signal, subprocess, sys
 from vidsr.cli import doctor, main
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script starts with &
+
 def interrupt(waiting, name):
     if name == sys.argv[1]:
         signal.raise_signal(signal.SIGINT)
