@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -104,7 +105,8 @@ class Standin:
         self.library.standin_calls.restype = ctypes.c_long
         self.raised: list[BaseException] = []
         self.allowed: set[str] = set()
-        self._functions: list[Callable[[], object]] = []
+        self._functions: dict[int, Callable[[], object]] = {}
+        self._numbers = itertools.count()
         self._trampoline = HostFunction(self._run)
 
     def _run(self, index: int | None) -> None:
@@ -118,10 +120,11 @@ class Standin:
 
         uses: (address, bytes) of the device memory it works on, 16 at most: that must be there when it runs.
         """
-        self._functions.append(function)
+        number = next(self._numbers)  # also where several threads call at once
+        self._functions[number] = function
         starts = (ctypes.c_void_p * len(uses))(*(start for start, _ in uses))
         sizes = (ctypes.c_size_t * len(uses))(*(size for _, size in uses))
-        argument = ctypes.c_void_p(len(self._functions) - 1)
+        argument = ctypes.c_void_p(number)
         return int(
             self.library.standin_call(ctypes.c_void_p(stream), self._trampoline, argument, starts, sizes, len(uses))
         )
