@@ -199,10 +199,10 @@ def test_a_run_killed_while_it_removes_its_folder_is_taken_up(
         add_segment(opened)
         opened.joined.write_bytes(b"done")
         opened.name(overwrite=False)
-        monkeypatch.setattr(Path, "unlink", killed)
-        with pytest.raises(KeyboardInterrupt):
-            opened.remove()
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", killed)
+            with pytest.raises(KeyboardInterrupt):
+                opened.remove()
     with workspace(out, "resume") as again:
         assert again.named == (gone < 4)
         again.remove()

@@ -272,7 +272,7 @@ class TestRun:
         assert said["int8"] == stated["int8"] and "block_2.c3_r" in said["int8"]
         assert stated["base"] == "nearest" and set(state) <= set(model.state())
         assert (tmp_path / "out/log.csv").read_text().startswith("step,loss,rate")
-        assert "<svg" in (tmp_path / "out/log.svg").read_text()
+        assert "<svg" in (tmp_path / "out/log.svg").read_text(encoding="utf-8")
 
     def test_another_run_is_refused(self, recipe: Path, pictures: Path, tmp_path: Path) -> None:
         order = Order(recipe=str(recipe), folders=(pictures,), out=tmp_path / "out")
