@@ -288,7 +288,10 @@ def test_a_page_shows_the_run_and_its_end(watched: Watched, pages: list[Page], m
     assert page.told[0]["mode"] == "watch"
     last = [message for message in page.told if message["tell"] == "job"][-1]
     assert (last["state"], last["verified"]) == ("done", True)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("vidsr-")]
+    for thread in threading.enumerate():
+        if thread.name.startswith("vidsr-"):  # that of snapshots is told to end, and not waited for
+            thread.join(LIMIT_SECONDS)
+            assert not thread.is_alive()
 
 
 # ---- the command
