@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_collections() -> Iterator[None]:
-    """Half a million objects of tests before, torch's and others', are not looked at in each of many collections."""
+    """What was loaded before, torch and others, is not looked at in each of many collections."""
     gc.collect()
     gc.freeze()
     yield

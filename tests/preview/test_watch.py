@@ -289,9 +289,9 @@ def test_a_page_shows_the_run_and_its_end(watched: Watched, pages: list[Page], m
     last = [message for message in page.told if message["tell"] == "job"][-1]
     assert (last["state"], last["verified"]) == ("done", True)
     for thread in threading.enumerate():
-        if thread.name.startswith("vidsr-"):  # that of snapshots is told to end, and not waited for
+        if thread.name.startswith("vidsr-snapshot"):  # told to end, and not waited for
             thread.join(LIMIT_SECONDS)
-            assert not thread.is_alive()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("vidsr-")]
 
 
 # ---- the command
